@@ -1,0 +1,296 @@
+"""Operators made of operators: sums, products, multiples, transposes and means over heads."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from attnscope.attention.errors import OperatorError
+from attnscope.attention.operator import (
+    TILE_LIMIT,
+    AttentionOperator,
+    Index,
+    check_tile_size,
+    indices,
+)
+
+__all__ = [
+    "MeanHeadAttention",
+    "ProductAttention",
+    "RowScaledAttention",
+    "ScaledAttention",
+    "SumAttention",
+    "TransposedAttention",
+]
+
+
+class _Combined(AttentionOperator):
+    """What all combinations share: sizes and types of their first operator."""
+
+    def __init__(self, first: AttentionOperator) -> None:
+        self.shape, self.dtype, self.device = first.shape, first.dtype, first.device
+        self.stochastic, self.signed, self.causal = first.stochastic, first.signed, first.causal
+        self.offset, self.query_axis, self.key_axis = first.offset, first.query_axis, first.key_axis
+
+    @abstractmethod
+    def select_heads(self, heads: Index) -> AttentionOperator:
+        """Return the combination of the chosen heads."""
+
+    def parts(self) -> NoReturn:
+        """Refuse: a combination is built again from its parts' own traces."""
+        raise OperatorError(f"{self!r} is a combination; store the operators that it is made of")
+
+    @classmethod
+    def from_parts(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> "_Combined":
+        """Refuse, as `parts` does."""
+        raise OperatorError(f"{cls.__name__} is a combination and is not stored")
+
+
+class SumAttention(_Combined):
+    """The sum of operators of one shape.
+
+    Example:
+        >>> from attnscope.attention import DenseAttention
+        >>> A = DenseAttention(torch.eye(2)[None])
+        >>> (0.5 * A + 0.5 * A).stochastic, (A + A).row_mass().tolist()
+        (False, [[2.0, 2.0]])
+    """
+
+    def __init__(self, terms: Sequence[AttentionOperator]) -> None:
+        super().__init__(terms[0])
+        for term in terms[1:]:
+            if term.shape != terms[0].shape:
+                raise OperatorError(f"a sum needs one shape; got {tuple(terms[0].shape)} and {tuple(term.shape)}")
+        self.terms = tuple(terms)
+        self.stochastic = False
+        self.signed = any(term.signed for term in terms)
+        self.causal = all(term.causal for term in terms)
+
+    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+        """Return the sum of what the terms read."""
+        return _total([term.apply(values) for term in self.terms])
+
+    def apply_transpose(
+        self, weights: Float[Tensor, "*batch #head query dim"]
+    ) -> Float[Tensor, "*batch head key dim"]:
+        """Return the sum of what the terms' keys receive."""
+        return _total([term.apply_transpose(weights) for term in self.terms])
+
+    def tile(
+        self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
+    ) -> Float[Tensor, "*batch head some_query some_key"]:
+        """Return the sum of the terms' tiles."""
+        return _total([term.tile(queries, keys, limit=limit) for term in self.terms])
+
+    def select_heads(self, heads: Index) -> "SumAttention":
+        """Return the sum over the chosen heads."""
+        return SumAttention([term.select_heads(heads) for term in self.terms])
+
+
+class ScaledAttention(_Combined):
+    """An operator times a number."""
+
+    def __init__(self, operator: AttentionOperator, factor: float) -> None:
+        super().__init__(operator)
+        self.operator, self.factor = operator, factor
+        self.stochastic = operator.stochastic and factor == 1
+        self.signed = operator.signed or factor < 0
+
+    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+        """Return the multiple of what the operator reads."""
+        return self.operator.apply(values) * self.factor
+
+    def apply_transpose(
+        self, weights: Float[Tensor, "*batch #head query dim"]
+    ) -> Float[Tensor, "*batch head key dim"]:
+        """Return the multiple of what the keys receive."""
+        return self.operator.apply_transpose(weights) * self.factor
+
+    def tile(
+        self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
+    ) -> Float[Tensor, "*batch head some_query some_key"]:
+        """Return the multiple of the operator's tile."""
+        return self.operator.tile(queries, keys, limit=limit) * self.factor
+
+    def select_heads(self, heads: Index) -> "ScaledAttention":
+        """Return the multiple of the chosen heads."""
+        return ScaledAttention(self.operator.select_heads(heads), self.factor)
+
+
+class RowScaledAttention(_Combined):
+    """An operator whose rows are multiplied by one number each."""
+
+    def __init__(
+        self,
+        operator: AttentionOperator,
+        factors: Float[Tensor, "*batch head query"],
+        *,
+        stochastic: bool = False,
+    ) -> None:
+        super().__init__(operator)
+        self.operator, self.factors, self.stochastic = operator, factors, stochastic
+        self.signed = operator.signed or bool((factors < 0).any())
+
+    @property
+    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
+        """Return which rows exist and were not scaled away."""
+        return self.operator.valid_queries & (self.factors != 0)
+
+    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+        """Return the scaled rows' reading."""
+        return self.operator.apply(values) * self.factors.unsqueeze(-1)
+
+    def apply_transpose(
+        self, weights: Float[Tensor, "*batch #head query dim"]
+    ) -> Float[Tensor, "*batch head key dim"]:
+        """Return what the keys receive from scaled rows."""
+        return self.operator.apply_transpose(weights * self.factors.unsqueeze(-1))
+
+    def tile(
+        self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
+    ) -> Float[Tensor, "*batch head some_query some_key"]:
+        """Return the scaled rows of the operator's tile."""
+        chosen = indices(queries, self.queries, "query").to(self.device)
+        return self.operator.tile(queries, keys, limit=limit) * self.factors.index_select(-1, chosen).unsqueeze(-1)
+
+    def select_heads(self, heads: Index) -> "RowScaledAttention":
+        """Return the chosen heads with their factors."""
+        chosen = indices(heads, self.heads, "head").to(self.device)
+        factors = self.factors.index_select(-2, chosen)
+        return RowScaledAttention(self.operator.select_heads(heads), factors, stochastic=self.stochastic)
+
+
+class TransposedAttention(_Combined):
+    """An operator with queries and keys exchanged: its rows are the columns."""
+
+    def __init__(self, operator: AttentionOperator) -> None:
+        super().__init__(operator)
+        self.operator = operator
+        self.shape = torch.Size((*operator.shape[:-2], operator.keys, operator.queries))
+        self.stochastic = self.causal = False
+        self.offset = None if operator.offset is None else -operator.offset
+        self.query_axis, self.key_axis = operator.key_axis, operator.query_axis
+
+    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+        """Return what the columns receive."""
+        return self.operator.apply_transpose(values)
+
+    def apply_transpose(
+        self, weights: Float[Tensor, "*batch #head query dim"]
+    ) -> Float[Tensor, "*batch head key dim"]:
+        """Return what the rows read."""
+        return self.operator.apply(weights)
+
+    def tile(
+        self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
+    ) -> Float[Tensor, "*batch head some_query some_key"]:
+        """Return the operator's tile, transposed."""
+        return self.operator.tile(keys, queries, limit=limit).mT
+
+    def select_heads(self, heads: Index) -> "TransposedAttention":
+        """Return the transposed heads."""
+        return TransposedAttention(self.operator.select_heads(heads))
+
+
+class MeanHeadAttention(_Combined):
+    """The plain mean over an operator's heads, as one head."""
+
+    def __init__(self, operator: AttentionOperator) -> None:
+        super().__init__(operator)
+        self.operator = operator
+        self.shape = torch.Size((*operator.shape[:-3], 1, *operator.shape[-2:]))
+
+    @property
+    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
+        """Return which rows exist in some head."""
+        return self.operator.valid_queries.any(-2, keepdim=True)
+
+    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch 1 query dim"]:
+        """Return the mean of what the heads read."""
+        return self.operator.apply(values).mean(-3, keepdim=True)
+
+    def apply_transpose(self, weights: Float[Tensor, "*batch #head query dim"]) -> Float[Tensor, "*batch 1 key dim"]:
+        """Return the mean of what the heads' keys receive."""
+        shared = weights.expand(*self.shape[:-3], self.operator.heads, -1, -1)
+        return self.operator.apply_transpose(shared).mean(-3, keepdim=True)
+
+    def tile(
+        self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
+    ) -> Float[Tensor, "*batch 1 some_query some_key"]:
+        """Return the mean tile; the limit counts every head's."""
+        return self.operator.tile(queries, keys, limit=limit).mean(-3, keepdim=True)
+
+    def select_heads(self, heads: Index) -> "MeanHeadAttention":
+        """Return itself: there is one head."""
+        indices(heads, 1, "head")
+        return self
+
+
+class ProductAttention(_Combined):
+    """The product of operators: the first reads what the second has read, and so on.
+
+    Example:
+        >>> from attnscope.attention import DenseAttention
+        >>> A = DenseAttention(torch.tensor([[[1.0, 0.0], [0.5, 0.5]]]))
+        >>> (A @ A).rows([1]).tolist()
+        [[[0.75, 0.25]]]
+    """
+
+    def __init__(self, factors: Sequence[AttentionOperator]) -> None:
+        super().__init__(factors[0])
+        for left, right in zip(factors, factors[1:], strict=False):
+            if left.keys != right.queries or left.heads != right.heads:
+                raise OperatorError(f"cannot multiply {left!r} by {right!r}: heads or inner axes differ")
+        self.factors = tuple(factors)
+        self.shape = torch.Size((*factors[0].shape[:-1], factors[-1].keys))
+        self.stochastic = all(factor.stochastic for factor in factors)
+        self.signed = any(factor.signed for factor in factors)
+        self.causal = all(factor.causal for factor in factors)
+        offsets = [factor.offset for factor in factors]
+        self.offset = None if None in offsets else sum(offset for offset in offsets if offset is not None)
+        self.key_axis = factors[-1].key_axis
+
+    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+        """Return the values read through every factor, the last factor first."""
+        for factor in reversed(self.factors):
+            values = factor.apply(values)
+        return values
+
+    def apply_transpose(
+        self, weights: Float[Tensor, "*batch #head query dim"]
+    ) -> Float[Tensor, "*batch head key dim"]:
+        """Return the weights pushed back through every factor, the first factor first."""
+        for factor in self.factors:
+            weights = factor.apply_transpose(weights)
+        return weights
+
+    def tile(
+        self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
+    ) -> Float[Tensor, "*batch head some_query some_key"]:
+        """Return a tile by thin products with unit vectors, on the thinner side."""
+        rows = indices(queries, self.queries, "query").to(self.device)
+        columns = indices(keys, self.keys, "key").to(self.device)
+        check_tile_size((*self.shape[:-2], len(rows), max(len(columns), self.queries)), limit)
+        if len(rows) <= len(columns):
+            reached = self.apply_transpose(self._units(rows, self.queries))
+            return reached.index_select(-2, columns).mT
+        return self.apply(self._units(columns, self.keys)).index_select(-2, rows)
+
+    def _units(self, chosen: Tensor, length: int) -> Float[Tensor, "*batch head length chosen"]:
+        units = torch.zeros(length, len(chosen), dtype=self.dtype, device=self.device)
+        units[chosen, torch.arange(len(chosen), device=self.device)] = 1
+        return units.expand(*self.shape[:-2], -1, -1)
+
+    def select_heads(self, heads: Index) -> "ProductAttention":
+        """Return the product over the chosen heads."""
+        return ProductAttention([factor.select_heads(heads) for factor in self.factors])
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

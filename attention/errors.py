@@ -1,0 +1,7 @@
+"""The one exception of the operators: a question that this operator cannot answer."""
+
+__all__ = ["OperatorError"]
+
+
+class OperatorError(ValueError):
+    """An attention operator was built from parts that do not fit, or asked for what it cannot give."""

@@ -1,0 +1,389 @@
+"""`AttentionOperator`: a head's attention as a linear map from values to outputs.
+
+Metrics are written against this class only. A mechanism has to say how it maps values forwards
+and backwards and how to evaluate a tile; everything else has an exact default here, a blocked pass
+with O(T block) memory, which a mechanism replaces where it knows a cheaper exact form.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from attnscope.attention.errors import OperatorError
+
+if TYPE_CHECKING:
+    from attnscope.attention.algebra import (
+        MeanHeadAttention,
+        ProductAttention,
+        ScaledAttention,
+        SumAttention,
+        TransposedAttention,
+    )
+
+__all__ = [
+    "TILE_LIMIT",
+    "AttentionOperator",
+    "Index",
+    "KeyFunction",
+    "block_length",
+    "check_tile_size",
+    "indices",
+    "key_position",
+]
+
+
+Index = int | slice | Sequence[int] | Tensor
+
+TILE_LIMIT = 2**27
+"""Most elements that `dense()` and `tile()` build unless a caller raises the limit (512 MiB in float32)."""
+
+_BLOCK_ELEMENTS = 2**22
+"""Elements of the largest temporary of a blocked pass (16 MiB in float32)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFunction:
+    """A fixed number per key, whose mean under each row is wanted.
+
+    Named, so that an operator that already averaged it beside the model's own values (in the same
+    fused call) can answer `key_moment` from memory.
+
+    Attributes:
+        name: The identity under which results are remembered.
+        values: Maps the number of keys to one number per key.
+    """
+
+    name: str
+    values: Callable[[int], Float[Tensor, " key"]]
+
+
+def _positions(keys: int) -> Float[Tensor, " key"]:
+    return torch.arange(keys, dtype=torch.float64)
+
+
+key_position = KeyFunction("key_position", _positions)
+"""The index of the key: its moment is the mean attended position."""
+
+
+class AttentionOperator(ABC):
+    """A stack of heads, each a linear map from one value per key to one output per query.
+
+    Attributes:
+        shape: `(*batch, head, query, key)`.
+        dtype: Floating type of what the methods return.
+        device: Where the factors lie.
+        stochastic: Whether every valid row is a probability distribution.
+        signed: Whether entries may be negative.
+        causal: Whether a query never reads a key behind its own position.
+        offset: Key index that lies at the position of query 0; None where queries and keys are
+            not positions of one sequence (cross-attention, probes).
+        query_axis: What a query is: token, patch, memory, probe or channel.
+        key_axis: What a key is, in the same words.
+    """
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+    stochastic: bool = True
+    signed: bool = False
+    causal: bool = False
+    offset: int | None = 0
+    query_axis: str = "token"
+    key_axis: str = "token"
+
+    # --- what each mechanism provides -------------------------------------------------------
+
+    @abstractmethod
+    def apply(self, values: Float[Tensor, "*batch head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+        """Return `A V`: what each query reads of the values (a head axis of 1 is shared by all heads)."""
+
+    @abstractmethod
+    def apply_transpose(
+        self, weights: Float[Tensor, "*batch head query dim"]
+    ) -> Float[Tensor, "*batch head key dim"]:
+        """Return `A^T U`: what each key receives from the queries' weights."""
+
+    @abstractmethod
+    def tile(
+        self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
+    ) -> Float[Tensor, "*batch head some_query some_key"]:
+        """Return the entries at chosen queries and keys, as a dense block.
+
+        Raises:
+            OperatorError: More than `limit` entries would be built, or an index lies outside.
+        """
+
+    @abstractmethod
+    def select_heads(self, heads: Index) -> "AttentionOperator":
+        """Return the operator of some heads only, in the order given."""
+
+    @abstractmethod
+    def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the tensors and the plain facts from which `from_parts` builds this operator again."""
+
+    @classmethod
+    @abstractmethod
+    def from_parts(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> "AttentionOperator":
+        """Return the operator that `parts` described."""
+
+    # --- sizes ------------------------------------------------------------------------------
+
+    @property
+    def heads(self) -> int:
+        """Return the number of heads."""
+        return self.shape[-3]
+
+    @property
+    def queries(self) -> int:
+        """Return the number of queries (rows)."""
+        return self.shape[-2]
+
+    @property
+    def keys(self) -> int:
+        """Return the number of keys (columns)."""
+        return self.shape[-1]
+
+    @property
+    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
+        """Return which rows exist: false where a query sees no key at all."""
+        return torch.ones((*self.shape[:-3], 1, self.queries), dtype=torch.bool, device=self.device)
+
+    # --- slices of the matrix ---------------------------------------------------------------
+
+    def rows(self, queries: Index) -> Float[Tensor, "*batch head some_query key"]:
+        """Return whole rows: where the chosen queries look."""
+        return self.tile(queries, slice(None))
+
+    def columns(self, keys: Index) -> Float[Tensor, "*batch head query some_key"]:
+        """Return whole columns: who looks at the chosen keys."""
+        return self.tile(slice(None), keys)
+
+    def dense(self, *, limit: int = TILE_LIMIT) -> Float[Tensor, "*batch head query key"]:
+        """Return the whole matrix, for short sequences and for tests.
+
+        Raises:
+            OperatorError: The matrix has more than `limit` entries.
+        """
+        return self.tile(slice(None), slice(None), limit=limit)
+
+    def blocks(self) -> Iterator[tuple[slice, Float[Tensor, "*batch head some_query key"]]]:
+        """Yield the matrix as blocks of whole rows, each small enough to hold."""
+        step = block_length(self.shape)
+        for start in range(0, self.queries, step):
+            block = slice(start, min(start + step, self.queries))
+            yield block, self.tile(block, slice(None))
+
+    def band(self, width: int) -> Float[Tensor, "*batch head query {width}"]:
+        """Return the diagonal band `A[t, t - d]` for distances `0 <= d < width`, 0 before the first key.
+
+        Distance is measured in positions: query `t` stands at key `t + offset`.
+
+        Raises:
+            OperatorError: Queries and keys are not positions of one sequence, or `width < 1`.
+        """
+        offset = self._require_offset("band")
+        if width < 1:
+            raise OperatorError(f"band width is {width}; it counts diagonals and starts at 1")
+        pieces = []
+        for start in range(0, self.queries, max(width, 64)):
+            block = slice(start, min(start + max(width, 64), self.queries))
+            first = block.start + offset - (width - 1)
+            low, high = max(0, first), min(self.keys, block.stop + offset)
+            tile = self.tile(block, slice(low, max(low, high)))
+            pieces.append(skew(tile, shift=first - low, width=width))
+        return torch.cat(pieces, dim=-2)
+
+    # --- functionals of rows and columns ----------------------------------------------------
+
+    def row_mass(self) -> Float[Tensor, "*batch head query"]:
+        """Return the sum of each row: 1 where the row is a distribution."""
+        return self.key_moment(_key_one)
+
+    def column_mass(self) -> Float[Tensor, "*batch head key"]:
+        """Return the sum of each column: the attention that a key receives from all queries."""
+        ones = torch.ones((*self.shape[:-1], 1), dtype=self.dtype, device=self.device)
+        return self.apply_transpose(ones).squeeze(-1)
+
+    def key_moment(self, function: KeyFunction) -> Float[Tensor, "*batch head query"]:
+        """Return the mean of a function of the key under each row, `sum_j A_tj f(j)`."""
+        column = function.values(self.keys).to(self.device, self.dtype)
+        return self.apply(column.expand(*self.shape[:-3], 1, -1).unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self) -> Float[Tensor, "*batch head query"]:
+        """Return the entropy of each row in nats, NaN for a query that sees nothing.
+
+        Raises:
+            OperatorError: Rows are not distributions; `normalized()` makes them so.
+        """
+        self._require_stochastic("entropy")
+        return self._rowwise(lambda block: -torch.special.xlogy(block, block).sum(-1), undefined=torch.nan)
+
+    def power_sum(self, exponent: float) -> Float[Tensor, "*batch head query"]:
+        """Return `sum_j A_tj^p` of each row; for `p = 2` the chance that two draws agree.
+
+        Raises:
+            OperatorError: The operator is signed or the exponent is not positive.
+        """
+        if self.signed or exponent <= 0:
+            raise OperatorError(
+                f"power_sum({exponent}) of {self!r}: it takes a positive exponent and entries that are not negative"
+            )
+        return self._rowwise(lambda block: block.pow(exponent).sum(-1))
+
+    def absolute_mass(self) -> Float[Tensor, "*batch head query"]:
+        """Return `sum_j |A_tj|` of each row: the row mass of an unsigned operator."""
+        return self._rowwise(lambda block: block.abs().sum(-1)) if self.signed else self.row_mass()
+
+    def log_normalizer(self) -> Float[Tensor, "*batch head query"]:
+        """Return the log of the softmax denominator of each row.
+
+        Raises:
+            OperatorError: The mechanism has none.
+        """
+        raise OperatorError(f"{self!r} has no log normalizer: only softmax attention does")
+
+    # --- algebra ----------------------------------------------------------------------------
+
+    def normalized(self) -> "AttentionOperator":
+        """Return the operator whose rows are divided by their sum (itself where they already sum to 1).
+
+        Raises:
+            OperatorError: The operator is signed, so that a sum may vanish.
+        """
+        from attnscope.attention.algebra import RowScaledAttention
+
+        if self.stochastic:
+            return self
+        if self.signed:
+            raise OperatorError(f"{self!r} is signed: its row sums may vanish, so rows cannot be normalized")
+        mass = self.row_mass()
+        return RowScaledAttention(self, torch.where(mass > 0, 1 / mass, 0), stochastic=True)
+
+    def mean_heads(self) -> "MeanHeadAttention":
+        """Return the plain mean over heads, as an operator with one head."""
+        from attnscope.attention.algebra import MeanHeadAttention
+
+        return MeanHeadAttention(self)
+
+    @property
+    def T(self) -> "TransposedAttention":  # noqa: N802 - the name that numpy and torch use
+        """Return the transposed operator: queries and keys change places."""
+        from attnscope.attention.algebra import TransposedAttention
+
+        return TransposedAttention(self)
+
+    def __add__(self, other: "AttentionOperator") -> "SumAttention":
+        """Return the sum of two operators of one shape."""
+        from attnscope.attention.algebra import SumAttention
+
+        return SumAttention((self, other))
+
+    def __matmul__(self, other: "AttentionOperator") -> "ProductAttention":
+        """Return the product: `self` reads what `other` has read."""
+        from attnscope.attention.algebra import ProductAttention
+
+        return ProductAttention((self, other))
+
+    def __mul__(self, factor: float) -> "ScaledAttention":
+        """Return the operator times a number."""
+        from attnscope.attention.algebra import ScaledAttention
+
+        return ScaledAttention(self, factor)
+
+    __rmul__ = __mul__
+
+    def __repr__(self) -> str:
+        """Return the mechanism and its sizes."""
+        return (
+            f"{type(self).__name__}(heads={self.heads}, queries={self.queries}, keys={self.keys}, "
+            f"{str(self.dtype).removeprefix('torch.')})"
+        )
+
+    # --- shared by the defaults -------------------------------------------------------------
+
+    def _rowwise(
+        self, function: Callable[[Tensor], Tensor], undefined: float = 0.0
+    ) -> Float[Tensor, "*batch head query"]:
+        result = torch.cat([function(block) for _, block in self.blocks()], dim=-1)
+        valid = self.valid_queries
+        return result if bool(valid.all()) else result.masked_fill(~valid, undefined)
+
+    def _require_stochastic(self, what: str) -> None:
+        if not self.stochastic:
+            raise OperatorError(
+                f"{what} needs rows that are distributions; those of {self!r} are not (ask its normalized())"
+            )
+
+    def _require_offset(self, what: str) -> int:
+        if self.offset is None:
+            raise OperatorError(
+                f"{what} needs queries and keys that are positions of one sequence; "
+                f"{self!r} maps {self.key_axis} keys to {self.query_axis} queries"
+            )
+        return self.offset
+
+
+def _ones(keys: int) -> Float[Tensor, " key"]:
+    return torch.ones(keys, dtype=torch.float64)
+
+
+_key_one = KeyFunction("key_one", _ones)
+
+
+def skew(
+    tile: Float[Tensor, "*batch query key"], *, shift: int, width: int
+) -> Float[Tensor, "*batch query {width}"]:
+    """Return the last `width` diagonals of a tile whose row `i` ends at column `i + width - 1 + shift`.
+
+    Column 0 of the tile stands at position `-shift` of the untruncated tile; what the tile does
+    not reach is 0. The result counts distance upwards: entry `d` is the column `d` before the last.
+    """
+    rows = tile.shape[-2]
+    full = rows + width - 1
+    left = -shift
+    padded = torch.nn.functional.pad(tile, (left, full - left - tile.shape[-1]))
+    size, stride = padded.shape, padded.stride()
+    diagonals = padded.as_strided(
+        (*size[:-2], rows, width), (*stride[:-2], stride[-2] + stride[-1], stride[-1])
+    )
+    return diagonals.flip(-1)
+
+
+def block_length(shape: Sequence[int]) -> int:
+    """Return how many rows of an operator of this shape a blocked pass may hold at once."""
+    per_row = max(1, torch.Size([*shape[:-2], shape[-1]]).numel())
+    return max(16, _BLOCK_ELEMENTS // per_row)
+
+
+def indices(index: Index, length: int, axis: str) -> Tensor:
+    """Return an index as a tensor of non-negative positions.
+
+    Raises:
+        OperatorError: A position lies outside the axis.
+    """
+    if isinstance(index, slice):
+        return torch.arange(length)[index]
+    chosen = torch.as_tensor(index, dtype=torch.long).reshape(-1).cpu()
+    if chosen.numel() and not bool(((chosen >= -length) & (chosen < length)).all()):
+        raise OperatorError(f"{axis} {index} lies outside: this operator has {length}, from 0 to {length - 1}")
+    return chosen % max(length, 1)
+
+
+def check_tile_size(shape: Sequence[int], limit: int) -> None:
+    """Refuse a dense block that is too large to be meant.
+
+    Raises:
+        OperatorError: The block has more than `limit` entries.
+    """
+    size = torch.Size(shape).numel()
+    if size > limit:
+        raise OperatorError(
+            f"a dense block of shape {tuple(shape)} has {size:,} entries, over the limit of {limit:,}; "
+            "ask for fewer queries and keys with tile(), for rows(), columns() or band(), for a "
+            "functional (apply, apply_transpose, entropy), or pass a higher limit"
+        )
