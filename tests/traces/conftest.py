@@ -1,0 +1,179 @@
+"""Traces to test with, and files that are made byte by byte."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnscope.attention import (
+    AlibiBias,
+    AttentionOperator,
+    DenseAttention,
+    Mask,
+    OuterAttention,
+    SoftmaxAttention,
+)
+from attnscope.traces import (
+    Observation,
+    Provenance,
+    Segment,
+    Segments,
+    Site,
+    TokenSequence,
+    Trace,
+)
+
+HEADS, LENGTH, WIDTH = 4, 64, 16  # a head's factor fills one checksum's worth of bytes
+
+
+def dense(length: int) -> DenseAttention:
+    return DenseAttention(torch.randn(HEADS, length, length).tril().exp().tril())
+
+
+def outer(length: int) -> OuterAttention:
+    return OuterAttention(torch.randn(HEADS, length, WIDTH), torch.randn(2, length, WIDTH))
+
+
+def softmax(length: int) -> SoftmaxAttention:
+    return SoftmaxAttention(torch.randn(HEADS, length, WIDTH), torch.randn(2, length, WIDTH))
+
+
+def masked_softmax(length: int) -> SoftmaxAttention:
+    positions = torch.arange(length)
+    return SoftmaxAttention(
+        torch.randn(HEADS, length, WIDTH).bfloat16(),
+        torch.randn(2, length, WIDTH).bfloat16(),
+        0.3,
+        mask=Mask(
+            before=5,
+            after=0,
+            key_valid=(positions > 0)[None],
+            query_segment=(positions // 3)[None],
+            key_segment=(positions // 3)[None],
+        ),
+        bias=AlibiBias(torch.rand(HEADS)),
+        softcap=20.0,
+        sinks=torch.randn(HEADS),
+    )
+
+
+BUILDERS: dict[str, Callable[[int], AttentionOperator]] = {
+    "DenseAttention": dense,
+    "OuterAttention": outer,
+    "SoftmaxAttention": softmax,
+    "SoftmaxAttention with everything": masked_softmax,
+}
+
+
+@pytest.fixture(scope="session")
+def builders() -> dict[str, Callable[[int], AttentionOperator]]:
+    """Return a maker of each kind of operator, by kind (and what is special about it)."""
+    return BUILDERS
+
+
+@pytest.fixture(params=BUILDERS)
+def build(request: pytest.FixtureRequest) -> Callable[[int], AttentionOperator]:
+    """Return the maker of one kind of operator, each in turn."""
+    return BUILDERS[request.param]
+
+
+def sequence(length: int, name: str = "text") -> TokenSequence:
+    prompt = Segment(name="prompt", start=1, stop=length - 1)
+    return TokenSequence(
+        name=name,
+        tokens=tuple(f"{name}{position}" for position in range(length)),
+        ids=tuple(range(length)),
+        segments=Segments((prompt,)),
+    )
+
+
+def observation(
+    text: TokenSequence,
+    layer: int = 0,
+    attention: AttentionOperator | None = None,
+    stack: str = "model.layers.self_attn",
+    gradient: bool = True,
+) -> Observation:
+    length = len(text)
+    return Observation(
+        site=Site(stack=stack, layer=layer, path=stack.replace("layers", f"layers.{layer}")),
+        attention=softmax(length) if attention is None else attention,
+        queries=text,
+        keys=text,
+        value=torch.randn(2, length, WIDTH) if gradient else None,
+        gradient=torch.randn(HEADS, length, WIDTH) if gradient else None,
+        hidden=torch.randn(length, 5, dtype=torch.float64) if gradient else None,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_sequence() -> Callable[..., TokenSequence]:
+    return sequence
+
+
+@pytest.fixture(scope="session")
+def make_observation() -> Callable[..., Observation]:
+    return observation
+
+
+@pytest.fixture(scope="session")
+def make_trace() -> Callable[..., Trace]:
+    """Return a maker of traces of `layers` layers over `length` tokens."""
+
+    def make(
+        build: Callable[[int], AttentionOperator] = softmax,
+        layers: int = 2,
+        length: int = LENGTH,
+        seed: int = 0,
+    ) -> Trace:
+        torch.manual_seed(seed)
+        text = sequence(length)
+        log_probabilities = -torch.rand(length)
+        log_probabilities[0] = torch.nan
+        return Trace(
+            observations=[observation(text, layer, build(length)) for layer in range(layers)],
+            sequences={"text": text},
+            main_sequence="text",
+            log_probabilities=log_probabilities,
+            entropies=torch.rand(length, dtype=torch.float64),
+            provenance=Provenance(model="tiny", dtype="float32", notes={"seed": str(seed)}),
+        )
+
+    return make
+
+
+@pytest.fixture
+def stored(tmp_path: Path, make_trace: Callable[..., Trace]) -> Path:
+    """Return a file that holds a trace of two layers."""
+    path = tmp_path / "stored.safetensors"
+    make_trace().save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def place_of() -> Callable[[Path, str], tuple[int, int]]:
+    """Return a function that finds the bytes of a tensor in a file."""
+
+    def place(path: Path, tensor: str) -> tuple[int, int]:
+        content = path.read_bytes()
+        origin = 8 + int.from_bytes(content[:8], "little")
+        start, stop = json.loads(content[8:origin])[tensor]["data_offsets"]
+        return origin + start, origin + stop
+
+    return place
+
+
+@pytest.fixture(scope="session")
+def flip() -> Callable[[Path, int, int], None]:
+    """Return a function that turns one bit of a file."""
+
+    def turn(path: Path, position: int, bit: int = 0) -> None:
+        with path.open("r+b") as stream:
+            stream.seek(position)
+            byte = stream.read(1)[0]
+            stream.seek(position)
+            stream.write(bytes([byte ^ 1 << bit]))
+
+    return turn
