@@ -63,13 +63,27 @@ class SumAttention(_Combined):
         super().__init__(terms[0])
         for term in terms[1:]:
             if term.shape != terms[0].shape:
-                raise OperatorError(f"a sum needs one shape; got {tuple(terms[0].shape)} and {tuple(term.shape)}")
+                raise OperatorError(
+                    f"a sum needs one shape; got {tuple(terms[0].shape)} and {tuple(term.shape)}"
+                )
         self.terms = tuple(terms)
+        self.dtype = _common_type(terms)
         self.stochastic = False
         self.signed = any(term.signed for term in terms)
-        self.causal = all(term.causal for term in terms)
+        self.offset = terms[0].offset if len({term.offset for term in terms}) == 1 else None
+        self.causal = self.offset is not None and all(term.causal for term in terms)
 
-    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+    @property
+    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
+        """Return which rows exist in some term."""
+        valid = self.terms[0].valid_queries
+        for term in self.terms[1:]:
+            valid = valid | term.valid_queries
+        return valid
+
+    def apply(
+        self, values: Float[Tensor, "*batch #head key dim"]
+    ) -> Float[Tensor, "*batch head query dim"]:
         """Return the sum of what the terms read."""
         return _total([term.apply(values) for term in self.terms])
 
@@ -99,7 +113,14 @@ class ScaledAttention(_Combined):
         self.stochastic = operator.stochastic and factor == 1
         self.signed = operator.signed or factor < 0
 
-    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+    @property
+    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
+        """Return which rows exist."""
+        return self.operator.valid_queries
+
+    def apply(
+        self, values: Float[Tensor, "*batch #head key dim"]
+    ) -> Float[Tensor, "*batch head query dim"]:
         """Return the multiple of what the operator reads."""
         return self.operator.apply(values) * self.factor
 
@@ -139,7 +160,9 @@ class RowScaledAttention(_Combined):
         """Return which rows exist and were not scaled away."""
         return self.operator.valid_queries & (self.factors != 0)
 
-    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+    def apply(
+        self, values: Float[Tensor, "*batch #head key dim"]
+    ) -> Float[Tensor, "*batch head query dim"]:
         """Return the scaled rows' reading."""
         return self.operator.apply(values) * self.factors.unsqueeze(-1)
 
@@ -154,13 +177,17 @@ class RowScaledAttention(_Combined):
     ) -> Float[Tensor, "*batch head some_query some_key"]:
         """Return the scaled rows of the operator's tile."""
         chosen = indices(queries, self.queries, "query").to(self.device)
-        return self.operator.tile(queries, keys, limit=limit) * self.factors.index_select(-1, chosen).unsqueeze(-1)
+        return self.operator.tile(queries, keys, limit=limit) * self.factors.index_select(
+            -1, chosen
+        ).unsqueeze(-1)
 
     def select_heads(self, heads: Index) -> "RowScaledAttention":
         """Return the chosen heads with their factors."""
         chosen = indices(heads, self.heads, "head").to(self.device)
         factors = self.factors.index_select(-2, chosen)
-        return RowScaledAttention(self.operator.select_heads(heads), factors, stochastic=self.stochastic)
+        return RowScaledAttention(
+            self.operator.select_heads(heads), factors, stochastic=self.stochastic
+        )
 
 
 class TransposedAttention(_Combined):
@@ -174,7 +201,9 @@ class TransposedAttention(_Combined):
         self.offset = None if operator.offset is None else -operator.offset
         self.query_axis, self.key_axis = operator.key_axis, operator.query_axis
 
-    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+    def apply(
+        self, values: Float[Tensor, "*batch #head key dim"]
+    ) -> Float[Tensor, "*batch head query dim"]:
         """Return what the columns receive."""
         return self.operator.apply_transpose(values)
 
@@ -208,11 +237,15 @@ class MeanHeadAttention(_Combined):
         """Return which rows exist in some head."""
         return self.operator.valid_queries.any(-2, keepdim=True)
 
-    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch 1 query dim"]:
+    def apply(
+        self, values: Float[Tensor, "*batch #head key dim"]
+    ) -> Float[Tensor, "*batch 1 query dim"]:
         """Return the mean of what the heads read."""
         return self.operator.apply(values).mean(-3, keepdim=True)
 
-    def apply_transpose(self, weights: Float[Tensor, "*batch #head query dim"]) -> Float[Tensor, "*batch 1 key dim"]:
+    def apply_transpose(
+        self, weights: Float[Tensor, "*batch #head query dim"]
+    ) -> Float[Tensor, "*batch 1 key dim"]:
         """Return the mean of what the heads' keys receive."""
         shared = weights.expand(*self.shape[:-3], self.operator.heads, -1, -1)
         return self.operator.apply_transpose(shared).mean(-3, keepdim=True)
@@ -242,18 +275,30 @@ class ProductAttention(_Combined):
     def __init__(self, factors: Sequence[AttentionOperator]) -> None:
         super().__init__(factors[0])
         for left, right in zip(factors, factors[1:], strict=False):
-            if left.keys != right.queries or left.heads != right.heads:
-                raise OperatorError(f"cannot multiply {left!r} by {right!r}: heads or inner axes differ")
+            if left.keys != right.queries or left.shape[:-2] != right.shape[:-2]:
+                raise OperatorError(
+                    f"cannot multiply {left!r} by {right!r}: batch, heads or inner axes differ"
+                )
         self.factors = tuple(factors)
+        self.dtype = _common_type(factors)
         self.shape = torch.Size((*factors[0].shape[:-1], factors[-1].keys))
         self.stochastic = all(factor.stochastic for factor in factors)
         self.signed = any(factor.signed for factor in factors)
         self.causal = all(factor.causal for factor in factors)
         offsets = [factor.offset for factor in factors]
-        self.offset = None if None in offsets else sum(offset for offset in offsets if offset is not None)
+        self.offset = (
+            None if None in offsets else sum(offset for offset in offsets if offset is not None)
+        )
         self.key_axis = factors[-1].key_axis
 
-    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+    @property
+    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
+        """Return which rows exist in the first factor."""
+        return self.factors[0].valid_queries
+
+    def apply(
+        self, values: Float[Tensor, "*batch #head key dim"]
+    ) -> Float[Tensor, "*batch head query dim"]:
         """Return the values read through every factor, the last factor first."""
         for factor in reversed(self.factors):
             values = factor.apply(values)
@@ -287,6 +332,13 @@ class ProductAttention(_Combined):
     def select_heads(self, heads: Index) -> "ProductAttention":
         """Return the product over the chosen heads."""
         return ProductAttention([factor.select_heads(heads) for factor in self.factors])
+
+
+def _common_type(operators: Sequence[AttentionOperator]) -> torch.dtype:
+    dtype = operators[0].dtype
+    for operator in operators[1:]:
+        dtype = torch.promote_types(dtype, operator.dtype)
+    return dtype
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:

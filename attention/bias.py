@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -63,7 +64,9 @@ class DenseBias:
 
     def select_heads(self, heads: Tensor) -> "DenseBias":
         """Return the arrays of some heads."""
-        return self if self.values.shape[-3] == 1 else DenseBias(self.values.index_select(-3, heads))
+        return (
+            self if self.values.shape[-3] == 1 else DenseBias(self.values.index_select(-3, heads))
+        )
 
     def item(self, index: int) -> "DenseBias":
         """Return the array of one item of the batch."""
@@ -96,8 +99,9 @@ class AlibiBias:
 
     def at(self, query: Int[Tensor, "..."], key: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return the penalties at chosen queries and keys."""
-        distance = (key - query - self.offset).to(self.slopes.dtype)
-        return self.slopes.view(-1, *[1] * distance.ndim) * distance
+        slopes = self.slopes.to(torch.promote_types(self.slopes.dtype, torch.float32))
+        distance = (key - query - self.offset).to(slopes.dtype)
+        return slopes.view(-1, *[1] * distance.ndim) * distance
 
     def transpose(self) -> "AlibiBias":
         """Return the penalty seen from the keys."""
@@ -129,6 +133,8 @@ class AlibiBias:
 class RelativeBias:
     """A bias that depends on the signed distance alone, as in T5: a Toeplitz matrix by its diagonals.
 
+    Distances beyond either end of the table read the number at that end.
+
     Attributes:
         table: Bias by distance, `table[h, zero + (key - query)]`.
         zero: Where distance 0 stands in the table.
@@ -139,7 +145,7 @@ class RelativeBias:
 
     def at(self, query: Int[Tensor, "..."], key: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return the bias at chosen queries and keys."""
-        return self.table[:, self.zero + key - query]
+        return self.table[:, (self.zero + key - query).clamp(0, self.table.shape[-1] - 1)]
 
     def transpose(self) -> "RelativeBias":
         """Return the table read in the other direction."""
@@ -151,7 +157,11 @@ class RelativeBias:
 
     def select_heads(self, heads: Tensor) -> "RelativeBias":
         """Return the tables of some heads."""
-        return self if self.table.shape[0] == 1 else RelativeBias(self.table.index_select(0, heads), self.zero)
+        return (
+            self
+            if self.table.shape[0] == 1
+            else RelativeBias(self.table.index_select(0, heads), self.zero)
+        )
 
     def item(self, index: int) -> "RelativeBias":
         """Return the same table: every item has it."""

@@ -66,7 +66,9 @@ class DenseAttention(AttentionOperator):
         row_sums = facts.sum(-1, dtype=torch.promote_types(facts.dtype, torch.float32))
         tolerance = _ROW_SUM_TOLERANCE.get(pattern.dtype, 2e-2)
         empty = (facts == 0).all(-1)
-        self.stochastic = not self.signed and bool((((row_sums - 1).abs() <= tolerance) | empty).all())
+        self.stochastic = not self.signed and bool(
+            (((row_sums - 1).abs() <= tolerance) | empty).all()
+        )
         self.causal = offset is not None and not bool(facts.triu(offset + 1).any())
         self._valid = ~empty.all(-2, keepdim=True) if self.stochastic else None
 
@@ -75,7 +77,9 @@ class DenseAttention(AttentionOperator):
         """Return which rows hold anything at all."""
         return super().valid_queries if self._valid is None else self._valid
 
-    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+    def apply(
+        self, values: Float[Tensor, "*batch #head key dim"]
+    ) -> Float[Tensor, "*batch head query dim"]:
         """Return the product of the matrix with the values."""
         return self.pattern @ values
 
@@ -110,6 +114,8 @@ class DenseAttention(AttentionOperator):
         return {"pattern": self.pattern}, facts
 
     @classmethod
-    def from_parts(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> "DenseAttention":
+    def from_parts(
+        cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    ) -> "DenseAttention":
         """Return the operator of a stored matrix."""
         return cls(tensors["pattern"], **facts)

@@ -39,10 +39,12 @@ def fused_attention(
         causal: Query `t` sees keys `0..t` (top-left aligned, as the kernels do it).
         additive: Added to the scores; -inf hides.
     """
-    width = query.shape[-1] if query.shape[-1] >= value.shape[-1] else _kernel_width(value.shape[-1])
+    width = (
+        query.shape[-1] if query.shape[-1] >= value.shape[-1] else _kernel_width(value.shape[-1])
+    )
     query, key, padded = (_widen(part, width) for part in (query, key, value))
     if additive is not None:
-        additive = additive.to(query.dtype)
+        additive = additive.to(_additive_type(query))
     output, log_normalizer = _Fused.apply(query, key, padded, additive, scale, causal)
     if additive is not None:
         log_normalizer = _mark_empty_rows(log_normalizer, additive)
@@ -58,10 +60,16 @@ def _widen(part: Tensor, width: int) -> Tensor:
     return part if part.shape[-1] == width else pad(part, (0, width - part.shape[-1]))
 
 
+def _additive_type(query: Tensor) -> torch.dtype:
+    # In 16 bits a distance of 300 is no longer exact; the CPU kernel takes float32 beside them.
+    reduced = query.dtype in (torch.bfloat16, torch.float16)
+    return torch.float32 if reduced and query.device.type == "cpu" else query.dtype
+
+
 def _mark_empty_rows(log_normalizer: Tensor, additive: Tensor) -> Tensor:
     # The CPU kernel reports 0 for a row without keys, which would read as one key with score 0.
     empty = (additive == -torch.inf).all(-1)
-    return log_normalizer.masked_fill(empty, -torch.inf) if bool(empty.any()) else log_normalizer
+    return log_normalizer.masked_fill(empty, -torch.inf)
 
 
 class _Fused(torch.autograd.Function):
@@ -74,7 +82,13 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: PLR0913 - autograd passes positions
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, additive: Tensor | None, scale: float, causal: bool
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        additive: Tensor | None,
+        scale: float,
+        causal: bool,
     ) -> tuple[Tensor, Tensor]:
         output, log_normalizer = _kernel(query, key, value, additive, scale, causal)
         ctx.save_for_backward(query, key, value, additive, output, log_normalizer)
@@ -86,6 +100,7 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         query, key, value, additive, output, log_normalizer = ctx.saved_tensors
         output_gradient, normalizer_gradient = gradients
+        width = query.shape[-1]
         if output_gradient is None:
             output_gradient = torch.zeros_like(output)
         if normalizer_gradient is not None:
@@ -94,9 +109,12 @@ class _Fused(torch.autograd.Function):
             output = torch.cat([output, -extra], dim=-1)
             output_gradient = torch.cat([output_gradient, torch.ones_like(extra)], dim=-1)
         grads = _kernel_backward(
-            output_gradient, (query, key, value, additive), (output, log_normalizer), ctx.scale, ctx.causal
+            output_gradient,
+            (query, key, value, additive),
+            (output, log_normalizer),
+            ctx.scale,
+            ctx.causal,
         )
-        width = ctx.saved_tensors[0].shape[-1]
         return *(gradient[..., :width] for gradient in grads), None, None, None
 
 
@@ -111,17 +129,37 @@ def _kernel(  # noqa: PLR0913
     key, value = _repeat_heads(key, heads), _repeat_heads(value, heads)
     if query.dtype == torch.float64:
         return _math(query, key, value, additive, scale, causal)
-    if additive is None and query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= 256:
-        width = query.shape[-1]
-        query, key, value = (pad(part, (0, -width % 8)) for part in (query, key, value))
-        results = _aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)
-        return results[0][..., :width], results[1]
-    if additive is not None:
-        additive = additive.expand(query.shape[0], heads, query.shape[2], key.shape[2])
+    return _device_kernel(query, key, value, additive, scale, causal)
+
+
+def _device_kernel(  # noqa: PLR0913
+    query: Tensor, key: Tensor, value: Tensor, additive: Tensor | None, scale: float, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the same from a GPU's kernels, which want rows of whole 16 bytes."""
+    width, length = query.shape[-1], query.shape[2]
+    reduced = query.dtype in (torch.float16, torch.bfloat16) and width <= 256
+    corner = (
+        not causal or length == key.shape[2]
+    )  # the flash kernel aligns its triangle bottom-right
+    query, key, value = (pad(part, (0, -width % 8)) for part in (query, key, value))
+    if additive is None and reduced and corner:
+        results = _aten._scaled_dot_product_flash_attention(
+            query, key, value, 0.0, causal, False, scale=scale
+        )
+        return results[0][..., :width], results[1][..., :length]
+    added = None if additive is None else _aligned(additive, query, key)
     results = _aten._scaled_dot_product_efficient_attention(
-        query, key, value, additive, True, 0.0, causal, scale=scale
+        query, key, value, added, True, 0.0, causal, scale=scale
     )
-    return results[0], results[1][..., : query.shape[2]]
+    output = results[0][..., :width]
+    if additive is not None:  # nobody promises zeros for a row without keys
+        output = output.masked_fill((additive == -torch.inf).all(-1, keepdim=True), 0.0)
+    return output, results[1][..., :length]
+
+
+def _aligned(additive: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    padded = pad(additive, (0, -additive.shape[-1] % 16))[..., : additive.shape[-1]]
+    return padded.expand(*query.shape[:3], key.shape[2])
 
 
 def _math(  # noqa: PLR0913
@@ -132,7 +170,7 @@ def _math(  # noqa: PLR0913
     for start in range(0, query.shape[2], 128):
         scores = _scores(query, key, additive, slice(start, start + 128), scale, causal)
         log_normalizer = scores.logsumexp(-1)
-        outputs.append((scores - log_normalizer.unsqueeze(-1)).exp().nan_to_num(0.0) @ value)
+        outputs.append(_pattern(scores, log_normalizer) @ value)
         normalizers.append(log_normalizer)
     return torch.cat(outputs, dim=-2), torch.cat(normalizers, dim=-1)
 
@@ -145,8 +183,15 @@ def _scores(  # noqa: PLR0913
         scores = scores + (additive if additive.shape[-2] == 1 else additive[:, :, rows])
     if causal:
         position = torch.arange(query.shape[2], device=query.device)[rows, None]
-        scores = scores.masked_fill(torch.arange(key.shape[2], device=query.device) > position, -torch.inf)
+        scores = scores.masked_fill(
+            torch.arange(key.shape[2], device=query.device) > position, -torch.inf
+        )
     return scores
+
+
+def _pattern(scores: Tensor, log_normalizer: Tensor) -> Tensor:
+    empty = log_normalizer == -torch.inf
+    return (scores - log_normalizer.masked_fill(empty, 0.0).unsqueeze(-1)).exp()
 
 
 def _kernel_backward(
@@ -159,7 +204,15 @@ def _kernel_backward(
     query, key, value, additive = inputs
     if query.device.type == "cpu":
         return _aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            output_gradient.contiguous(), query, key, value, *results, 0.0, causal, attn_mask=additive, scale=scale
+            output_gradient.contiguous(),
+            query,
+            key,
+            value,
+            *results,
+            0.0,
+            causal,
+            attn_mask=additive,
+            scale=scale,
         )
     return _math_backward(output_gradient, inputs, results, scale, causal)
 
@@ -172,23 +225,27 @@ def _math_backward(
     causal: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients by blocks of rows, for devices whose kernels' backward we do not call."""
-    query, key, value, additive = inputs
-    output, log_normalizer = results
-    heads, kv_heads = query.shape[1], key.shape[1]
-    key, value = _repeat_heads(key, heads), _repeat_heads(value, heads)
+    additive, log_normalizer = inputs[3], results[1]
+    heads, kv_heads, dtype = inputs[0].shape[1], inputs[1].shape[1], inputs[0].dtype
+    precise = torch.promote_types(dtype, torch.float32)
+    query, key, value, output, output_gradient = (
+        _repeat_heads(part, heads).to(precise)
+        for part in (*inputs[:3], results[0], output_gradient)
+    )
     query_gradient = torch.empty_like(query)
     key_gradient, value_gradient = torch.zeros_like(key), torch.zeros_like(value)
     for start in range(0, query.shape[2], 128):
         rows = slice(start, start + 128)
         scores = _scores(query, key, additive, rows, scale, causal)
-        pattern = (scores - log_normalizer[:, :, rows, None]).exp().nan_to_num(0.0).to(query.dtype)
+        pattern = _pattern(scores, log_normalizer[:, :, rows])
         incoming = output_gradient[:, :, rows]
         inner = incoming @ value.mT - (incoming * output[:, :, rows]).sum(-1, keepdim=True)
         score_gradient = pattern * inner * scale
         query_gradient[:, :, rows] = score_gradient @ key
         key_gradient += score_gradient.mT @ query[:, :, rows]
         value_gradient += pattern.mT @ incoming
-    return query_gradient, _sum_heads(key_gradient, kv_heads), _sum_heads(value_gradient, kv_heads)
+    grads = query_gradient, _sum_heads(key_gradient, kv_heads), _sum_heads(value_gradient, kv_heads)
+    return grads[0].to(dtype), grads[1].to(dtype), grads[2].to(dtype)
 
 
 def _repeat_heads(part: Tensor, heads: int) -> Tensor:

@@ -1,6 +1,6 @@
 """`Mask`: which keys a query may read, as rules on positions instead of a `T x T` array."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -61,7 +61,9 @@ class Mask:
             raise OperatorError(f"mask chunk is {self.chunk}; a chunk holds at least one position")
         for pair in (("query_segment", "key_segment"), ("query_block", "key_block")):
             if (getattr(self, pair[0]) is None) != (getattr(self, pair[1]) is None):
-                raise OperatorError(f"a mask takes {pair[0]} and {pair[1]} together; one of them is missing")
+                raise OperatorError(
+                    f"a mask takes {pair[0]} and {pair[1]} together; one of them is missing"
+                )
 
     @property
     def offset(self) -> int:
@@ -76,7 +78,12 @@ class Mask:
     @property
     def hides_nothing(self) -> bool:
         """Return whether the mask is no restriction at all."""
-        return self.before is None and self.after is None and self.chunk is None and not self._has_tensors
+        return (
+            self.before is None
+            and self.after is None
+            and self.chunk is None
+            and not self._has_tensors
+        )
 
     @property
     def is_plain_causal(self) -> bool:
@@ -87,6 +94,21 @@ class Mask:
     @property
     def _has_tensors(self) -> bool:
         return any(value is not None for value in self._tensors().values())
+
+    def check(self, batch: Sequence[int], queries: int, keys: int) -> None:
+        """Refuse arrays that do not fit an operator's sizes.
+
+        Raises:
+            OperatorError: An array is longer, shorter or of another batch.
+        """
+        for name, value in self._tensors().items():
+            own = {"q": (queries,), "k": (keys,), "a": (queries, keys)}[name[0]]
+            fitting = own, (*(1 for _ in batch), *own), (*batch, *own)
+            if value is not None and tuple(value.shape) not in fitting:
+                raise OperatorError(
+                    f"mask {name} has shape {tuple(value.shape)}; this operator needs {own}, "
+                    f"alone or behind its batch axes {tuple(batch)}"
+                )
 
     def transpose(self) -> "Mask":
         """Return the mask with queries and keys exchanged."""
@@ -115,22 +137,28 @@ class Mask:
             if self.after is not None:
                 high = min(high, last + self.after + 1)
             if self.chunk is not None:
-                low = max(low, (first + self.key_origin) // self.chunk * self.chunk - self.key_origin)
+                low = max(
+                    low, (first + self.key_origin) // self.chunk * self.chunk - self.key_origin
+                )
                 end = (last + self.key_origin) // self.chunk * self.chunk + self.chunk
                 high = min(high, end - self.key_origin)
-        if self.query_segment is not None and self.key_segment is not None and self.query_block is None:
+        if (
+            self.query_segment is not None
+            and self.key_segment is not None
+            and self.query_block is None
+        ):
             same = torch.isin(self.key_segment, self.query_segment[..., start:stop].unique())
             found = same.reshape(-1, keys).any(0).nonzero()
             low = max(low, int(found[0])) if len(found) else keys
             high = min(high, int(found[-1]) + 1) if len(found) else low
         return min(low, keys), max(min(low, keys), high)
 
-    def visible(
-        self, query: Int[Tensor, "..."], key: Int[Tensor, "..."]
-    ) -> Bool[Tensor, "..."]:
+    def visible(self, query: Int[Tensor, "..."], key: Int[Tensor, "..."]) -> Bool[Tensor, "..."]:
         """Return whether each key is visible to each query, for index arrays that broadcast together."""
         position, other = query + self.query_origin, key + self.key_origin
-        visible = torch.ones(torch.broadcast_shapes(query.shape, key.shape), dtype=torch.bool, device=query.device)
+        visible = torch.ones(
+            torch.broadcast_shapes(query.shape, key.shape), dtype=torch.bool, device=query.device
+        )
         if self.before is not None:
             visible = visible & (position - other <= self.before)
         if self.after is not None:
@@ -153,7 +181,9 @@ class Mask:
             visible = visible & self.allowed[..., query, key]
         return visible
 
-    def tile(self, queries: Int[Tensor, " query"], keys: Int[Tensor, " key"]) -> Bool[Tensor, "*batch query key"]:
+    def tile(
+        self, queries: Int[Tensor, " query"], keys: Int[Tensor, " key"]
+    ) -> Bool[Tensor, "*batch query key"]:
         """Return which entries are visible at chosen queries and keys."""
         return self.visible(queries[:, None], keys[None, :])
 
@@ -180,14 +210,18 @@ class Mask:
 
     def to(self, device: torch.device) -> "Mask":
         """Return the mask with its arrays on a device."""
-        moved = {name: value.to(device) for name, value in self._tensors().items() if value is not None}
+        moved = {
+            name: value.to(device) for name, value in self._tensors().items() if value is not None
+        }
         return replace(self, **moved) if moved else self
 
     def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the arrays and the plain rules, each by its name."""
         tensors = {name: value for name, value in self._tensors().items() if value is not None}
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return tensors, {name: value for name, value in plain.items() if name not in self._tensors()}
+        return tensors, {
+            name: value for name, value in plain.items() if name not in self._tensors()
+        }
 
     @classmethod
     def from_parts(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> "Mask":

@@ -99,12 +99,14 @@ class AttentionOperator(ABC):
     # --- what each mechanism provides -------------------------------------------------------
 
     @abstractmethod
-    def apply(self, values: Float[Tensor, "*batch head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+    def apply(
+        self, values: Float[Tensor, "*batch #head key dim"]
+    ) -> Float[Tensor, "*batch head query dim"]:
         """Return `A V`: what each query reads of the values (a head axis of 1 is shared by all heads)."""
 
     @abstractmethod
     def apply_transpose(
-        self, weights: Float[Tensor, "*batch head query dim"]
+        self, weights: Float[Tensor, "*batch #head query dim"]
     ) -> Float[Tensor, "*batch head key dim"]:
         """Return `A^T U`: what each key receives from the queries' weights."""
 
@@ -124,11 +126,17 @@ class AttentionOperator(ABC):
 
     @abstractmethod
     def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the tensors and the plain facts from which `from_parts` builds this operator again."""
+        """Return the tensors and the plain facts from which `from_parts` builds this operator again.
+
+        A tensor of three or more axes leads with heads (or with groups of heads), so that a file
+        can be read head by head.
+        """
 
     @classmethod
     @abstractmethod
-    def from_parts(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> "AttentionOperator":
+    def from_parts(
+        cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    ) -> "AttentionOperator":
         """Return the operator that `parts` described."""
 
     # --- sizes ------------------------------------------------------------------------------
@@ -221,7 +229,7 @@ class AttentionOperator(ABC):
             OperatorError: Rows are not distributions; `normalized()` makes them so.
         """
         self._require_stochastic("entropy")
-        return self._rowwise(lambda block: -torch.special.xlogy(block, block).sum(-1), undefined=torch.nan)
+        return self._rowwise(_row_entropy, undefined=torch.nan)
 
     def power_sum(self, exponent: float) -> Float[Tensor, "*batch head query"]:
         """Return `sum_j A_tj^p` of each row; for `p = 2` the chance that two draws agree.
@@ -260,7 +268,9 @@ class AttentionOperator(ABC):
         if self.stochastic:
             return self
         if self.signed:
-            raise OperatorError(f"{self!r} is signed: its row sums may vanish, so rows cannot be normalized")
+            raise OperatorError(
+                f"{self!r} is signed: its row sums may vanish, so rows cannot be normalized"
+            )
         mass = self.row_mass()
         return RowScaledAttention(self, torch.where(mass > 0, 1 / mass, 0), stochastic=True)
 
@@ -328,6 +338,11 @@ class AttentionOperator(ABC):
         return self.offset
 
 
+def _row_entropy(block: Tensor) -> Tensor:
+    # The logarithm's slope at 0 is infinite: a hidden key would turn every gradient into NaN.
+    return -(block * block.clamp_min(torch.finfo(block.dtype).tiny).log()).sum(-1)
+
+
 def _ones(keys: int) -> Float[Tensor, " key"]:
     return torch.ones(keys, dtype=torch.float64)
 
@@ -344,6 +359,8 @@ def skew(
     not reach is 0. The result counts distance upwards: entry `d` is the column `d` before the last.
     """
     rows = tile.shape[-2]
+    if tile.shape[-1] == 0:
+        return tile.new_zeros(*tile.shape[:-1], width)
     full = rows + width - 1
     left = -shift
     padded = torch.nn.functional.pad(tile, (left, full - left - tile.shape[-1]))
@@ -368,10 +385,21 @@ def indices(index: Index, length: int, axis: str) -> Tensor:
     """
     if isinstance(index, slice):
         return torch.arange(length)[index]
-    chosen = torch.as_tensor(index, dtype=torch.long).reshape(-1).cpu()
-    if chosen.numel() and not bool(((chosen >= -length) & (chosen < length)).all()):
-        raise OperatorError(f"{axis} {index} lies outside: this operator has {length}, from 0 to {length - 1}")
-    return chosen % max(length, 1)
+    chosen = torch.as_tensor(index).reshape(-1).cpu()
+    if chosen.dtype == torch.bool and len(chosen) == length:
+        return chosen.nonzero().squeeze(-1)
+    if chosen.numel() and (chosen.dtype == torch.bool or chosen.is_floating_point()):
+        raise OperatorError(
+            f"{axis} index is {len(chosen)} numbers of type {chosen.dtype}; give whole positions, "
+            f"or true or false for each of {length}"
+        )
+    outside = chosen[(chosen < -length) | (chosen >= length)]
+    if len(outside):
+        raise OperatorError(
+            f"{axis} {outside.tolist()[:5]} lies outside: this operator has {length}, "
+            f"from 0 to {length - 1}"
+        )
+    return chosen.long() % max(length, 1)
 
 
 def check_tile_size(shape: Sequence[int], limit: int) -> None:

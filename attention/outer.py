@@ -48,7 +48,11 @@ class OuterAttention(AttentionOperator):
         query_axis: str = "token",
         key_axis: str = "token",
     ) -> None:
-        fits = left.ndim >= 3 and left.shape[:-3] == right.shape[:-3] and left.shape[-1] == right.shape[-1]
+        fits = (
+            left.ndim >= 3
+            and left.shape[:-3] == right.shape[:-3]
+            and left.shape[-1] == right.shape[-1]
+        )
         if not fits or left.shape[-3] % right.shape[-3]:
             raise OperatorError(
                 f"left {tuple(left.shape)} and right {tuple(right.shape)} do not fit; they need the shapes "
@@ -64,7 +68,9 @@ class OuterAttention(AttentionOperator):
         group = self.heads // self.right.shape[-3]
         return self.left.to(self.dtype), self.right.repeat_interleave(group, dim=-3).to(self.dtype)
 
-    def apply(self, values: Float[Tensor, "*batch #head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+    def apply(
+        self, values: Float[Tensor, "*batch #head key dim"]
+    ) -> Float[Tensor, "*batch head query dim"]:
         """Return `L (R^T V)`."""
         left, right = self._factors()
         return left @ (right.mT @ values)
@@ -83,8 +89,9 @@ class OuterAttention(AttentionOperator):
         chosen_queries = indices(queries, self.queries, "query").to(self.device)
         chosen_keys = indices(keys, self.keys, "key").to(self.device)
         check_tile_size((*self.shape[:-2], len(chosen_queries), len(chosen_keys)), limit)
-        left, right = self._factors()
-        return left.index_select(-2, chosen_queries) @ right.index_select(-2, chosen_keys).mT
+        left = self.left.index_select(-2, chosen_queries).to(self.dtype)
+        right = self.right.index_select(-2, chosen_keys).to(self.dtype)
+        return left @ right.repeat_interleave(self.heads // right.shape[-3], dim=-3).mT
 
     def select_heads(self, heads: Index) -> "OuterAttention":
         """Return the factors of some heads."""
@@ -104,6 +111,8 @@ class OuterAttention(AttentionOperator):
         return {"left": self.left, "right": self.right}, facts
 
     @classmethod
-    def from_parts(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> "OuterAttention":
+    def from_parts(
+        cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    ) -> "OuterAttention":
         """Return the operator of stored factors."""
         return cls(tensors["left"], tensors["right"], **facts)

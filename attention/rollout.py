@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnscope.attention.algebra import ProductAttention
 from attnscope.attention.errors import OperatorError
-from attnscope.attention.operator import AttentionOperator, Index
+from attnscope.attention.operator import AttentionOperator, Index, indices
 
 __all__ = ["RolloutOperator"]
 
@@ -39,7 +39,9 @@ class RolloutOperator(ProductAttention):
             raise OperatorError("a rollout needs at least one layer; none was given")
         for layer in layers:
             if layer.queries != layer.keys or layer.offset is None:
-                raise OperatorError(f"a rollout needs layers that map a sequence to itself; got {layer!r}")
+                raise OperatorError(
+                    f"a rollout needs layers that map a sequence to itself; got {layer!r}"
+                )
         super().__init__([_ResidualMean(layer) for layer in reversed(layers)])
 
 
@@ -53,15 +55,20 @@ class _ResidualMean(ProductAttention):
         self.stochastic = not mean.signed
         self._factor = 1 / (1 + mean.row_mass()).unsqueeze(-1)
 
-    def apply(self, values: Float[Tensor, "*batch 1 key dim"]) -> Float[Tensor, "*batch 1 query dim"]:
+    def apply(
+        self, values: Float[Tensor, "*batch 1 key dim"]
+    ) -> Float[Tensor, "*batch 1 query dim"]:
         """Return the mean of reading and keeping."""
         return (self.mean.apply(values) + values) * self._factor
 
-    def apply_transpose(self, weights: Float[Tensor, "*batch 1 query dim"]) -> Float[Tensor, "*batch 1 key dim"]:
+    def apply_transpose(
+        self, weights: Float[Tensor, "*batch 1 query dim"]
+    ) -> Float[Tensor, "*batch 1 key dim"]:
         """Return what is received and what is kept."""
         weights = weights * self._factor
         return self.mean.apply_transpose(weights) + weights
 
     def select_heads(self, heads: Index) -> "_ResidualMean":
         """Return itself: there is one head."""
+        indices(heads, 1, "head")
         return self

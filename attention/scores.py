@@ -56,6 +56,12 @@ class Scores:
         """Return whether scores are products alone, so that the identities of fused calls hold."""
         return self.bias is None and self.softcap is None
 
+    @property
+    def _learns_bias(self) -> bool:
+        """Whether a gradient has to reach the bias, which the kernels do not give."""
+        tensors = {} if self.bias is None or not torch.is_grad_enabled() else self.bias.parts()[0]
+        return any(tensor.requires_grad for tensor in tensors.values())
+
     def precise(self) -> "Scores":
         """Return the scores of factors in float32 at least."""
         dtype = torch.promote_types(self.query.dtype, torch.float32)
@@ -78,7 +84,9 @@ class Scores:
             scores = scores + self._bias_at(self.bias, query, key).to(scores.dtype)
         return scores.masked_fill(~self._visible_at(query, key), -torch.inf)
 
-    def _bias_at(self, bias: Bias, query: Tensor, key: Tensor) -> Float[Tensor, "#batch #head *rest"]:
+    def _bias_at(
+        self, bias: Bias, query: Tensor, key: Tensor
+    ) -> Float[Tensor, "#batch #head *rest"]:
         added = bias.at(query, key)
         lead = added.ndim - max(query.ndim, key.ndim) - 1
         return added.reshape(added.shape[:lead].numel(), *added.shape[lead:])
@@ -97,7 +105,9 @@ class Scores:
         key = self.key.index_select(2, keys).to(dtype)
         return self.at(_grouped_products(query, key), queries[:, None], keys[None, :])
 
-    def band(self, width: int, offset: int) -> Iterator[tuple[slice, Float[Tensor, "batch head query width"]]]:
+    def band(
+        self, width: int, offset: int
+    ) -> Iterator[tuple[slice, Float[Tensor, "batch head query width"]]]:
         """Yield the scores `s[t, t + offset - d]`, `0 <= d < width`, by blocks of queries."""
         batch, heads, queries, keys = self.shape
         rows = max(64, width)
@@ -105,7 +115,9 @@ class Scores:
         distance = torch.arange(width, device=self.query.device)
         for start in range(0, queries, step):
             block = slice(start, min(start + step, queries))
-            products = _band_products(self.query[:, :, block], self.key, start + offset, width, rows)
+            products = _band_products(
+                self.query[:, :, block], self.key, start + offset, width, rows
+            )
             query = torch.arange(block.start, block.stop, device=self.query.device)[:, None]
             key = query + offset - distance
             scores = self.at(products, query, key.clamp(0, keys - 1))
@@ -115,38 +127,58 @@ class Scores:
         """Return the output of softmax attention and the log normalizer, with O(T) memory."""
         query, key, value = _matched_heads(self.query, self.key, value)
         scores = replace(self, query=query, key=key)
-        if self.softcap is not None:
+        if self.softcap is not None or self._learns_bias:
             return scores._by_blocks(scores._attend_block, value, block_length(self.shape))
         if self.bias is None and (self.mask.hides_nothing or self.mask.is_plain_causal):
-            return fused_attention(query, key, value, scale=self.scale, causal=not self.mask.hides_nothing)
-        if self.bias is None and self.mask.transpose().is_plain_causal and len({*query.shape[2:3], key.shape[2]}) == 1:
+            return fused_attention(
+                query, key, value, scale=self.scale, causal=not self.mask.hides_nothing
+            )
+        if (
+            self.bias is None
+            and self.mask.transpose().is_plain_causal
+            and len({*query.shape[2:3], key.shape[2]}) == 1
+        ):
             flipped = (part.flip(2) for part in (query, key, value))
             output, log_normalizer = fused_attention(*flipped, scale=self.scale, causal=True)
             return output.flip(2), log_normalizer.flip(2)
         return scores._by_blocks(scores._fuse_block, value, _FUSED_BLOCK)
 
-    def _by_blocks(self, attend: Callable[[Tensor, slice], Attended], value: Tensor, step: int) -> Attended:
+    def _by_blocks(
+        self, attend: Callable[[Tensor, slice], Attended], value: Tensor, step: int
+    ) -> Attended:
         pieces = []
         for start in range(0, self.shape[2], step):
             block = slice(start, min(start + step, self.shape[2]))
-            if torch.is_grad_enabled():  # else every block's map would wait for the backward pass
+            if self._needs_gradient(
+                value
+            ):  # else every block's map would wait for the backward pass
                 pieces.append(checkpoint(attend, value, block, use_reentrant=False))
             else:
                 pieces.append(attend(value, block))
         outputs, normalizers = zip(*pieces, strict=True)
         return torch.cat(outputs, dim=2), torch.cat(normalizers, dim=2)
 
+    def _needs_gradient(self, value: Tensor) -> bool:
+        differentiable = self.query.requires_grad or self.key.requires_grad or value.requires_grad
+        return torch.is_grad_enabled() and differentiable
+
     def _fuse_block(self, value: Tensor, block: slice) -> Attended:
         low, high = self.mask.key_span(block.start, block.stop, keys=self.shape[3])
         query = self.query[:, :, block]
         if low == high:
-            return query.new_zeros(*query.shape[:3], value.shape[-1]), query.new_full(query.shape[:3], -torch.inf)
+            return _nothing(query, value)
         additive = self._additive(block, slice(low, high))
         return fused_attention(
-            query, self.key[:, :, low:high], value[:, :, low:high], scale=self.scale, additive=additive
+            query,
+            self.key[:, :, low:high],
+            value[:, :, low:high],
+            scale=self.scale,
+            additive=additive,
         )
 
-    def _additive(self, queries: slice, keys: slice) -> Float[Tensor, "#batch #head query key"] | None:
+    def _additive(
+        self, queries: slice, keys: slice
+    ) -> Float[Tensor, "#batch #head query key"] | None:
         device = self.query.device
         query = torch.arange(queries.start, queries.stop, device=device)[:, None]
         key = torch.arange(keys.start, keys.stop, device=device)[None, :]
@@ -156,18 +188,32 @@ class Scores:
         visible = self._visible_at(query, key)
         if bias is None:
             bias = torch.zeros((), dtype=self.query.dtype, device=device)
-        return bias.masked_fill(~visible, -torch.inf) if bias.ndim else torch.where(visible, bias, -torch.inf)
+        return (
+            bias.masked_fill(~visible, -torch.inf)
+            if bias.ndim
+            else torch.where(visible, bias, -torch.inf)
+        )
 
     def _attend_block(self, value: Tensor, block: slice) -> Attended:
         low, high = self.mask.key_span(block.start, block.stop, keys=self.shape[3])
+        if low == high:
+            return _nothing(self.query[:, :, block], value)
         device = self.query.device
         scores = self.tile(
-            torch.arange(block.start, block.stop, device=device), torch.arange(low, high, device=device)
+            torch.arange(block.start, block.stop, device=device),
+            torch.arange(low, high, device=device),
         )
         log_normalizer = scores.logsumexp(-1)
         shift = log_normalizer.masked_fill(log_normalizer == -torch.inf, 0.0)
         pattern = (scores - shift.unsqueeze(-1)).exp().to(value.dtype)
         return _grouped_apply(pattern, value[:, :, low:high]), log_normalizer
+
+
+def _nothing(query: Tensor, value: Tensor) -> Attended:
+    """Return what queries without keys read: zeros, and a log normalizer of -inf."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    normalizer = query.new_full(query.shape[:3], -torch.inf, dtype=dtype)
+    return query.new_zeros(*query.shape[:3], value.shape[-1]), normalizer
 
 
 def _matched_heads(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,7 +224,9 @@ def _matched_heads(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, T
         key = key.expand(-1, value.shape[1], -1, -1)
     if value.shape[1] != key.shape[1]:
         heads = query.shape[1]
-        key, value = (part.repeat_interleave(heads // part.shape[1], dim=1) for part in (key, value))
+        key, value = (
+            part.repeat_interleave(heads // part.shape[1], dim=1) for part in (key, value)
+        )
     dtype = torch.promote_types(query.dtype, value.dtype)
     return query.to(dtype), key.to(dtype), value.to(dtype)
 
@@ -186,13 +234,13 @@ def _matched_heads(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, T
 def _grouped_products(query: Tensor, key: Tensor) -> Tensor:
     """Return `q . k` for grouped heads: queries of one group are stacked as rows of one product."""
     batch, heads, rows, _ = query.shape
-    stacked = query.reshape(batch, key.shape[1], -1, query.shape[-1])
+    stacked = query.reshape(batch, key.shape[1], heads // key.shape[1] * rows, query.shape[-1])
     return (stacked @ key.mT).view(batch, heads, rows, key.shape[2])
 
 
 def _grouped_apply(pattern: Tensor, value: Tensor) -> Tensor:
     batch, heads, rows, keys = pattern.shape
-    stacked = pattern.reshape(batch, value.shape[1], -1, keys)
+    stacked = pattern.reshape(batch, value.shape[1], heads // value.shape[1] * rows, keys)
     return (stacked @ value).view(batch, heads, rows, value.shape[-1])
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnscope.attention.bias import BIASES, Bias
+from attnscope.attention.bias import BIASES, Bias, DenseBias
 from attnscope.attention.errors import OperatorError
 from attnscope.attention.mask import Mask
 from attnscope.attention.operator import (
@@ -76,7 +76,11 @@ class SoftmaxAttention(AttentionOperator):
             raise OperatorError("give causal= or mask=, not both: Mask(after=0) is the causal mask")
         if mask is None:
             causal = causal is not False
-            mask = Mask(after=0 if causal else None, query_origin=key.shape[-2] - query.shape[-2] if causal else 0)
+            mask = Mask(
+                after=0 if causal else None,
+                query_origin=key.shape[-2] - query.shape[-2] if causal else 0,
+            )
+        mask.check(query.shape[:-3], query.shape[-2], key.shape[-2])
         self.query, self.key, self.sinks = query, key, sinks
         self._scores = Scores(
             query=query.reshape(-1, *query.shape[-3:]),
@@ -92,7 +96,9 @@ class SoftmaxAttention(AttentionOperator):
         self.stochastic = sinks is None
         self.causal = mask.is_causal
         self.query_axis, self.key_axis = query_axis, key_axis
-        same = query_axis == key_axis and (mask.after is not None or mask.before is not None or self._is_square)
+        same = query_axis == key_axis and (
+            mask.after is not None or mask.before is not None or self._is_square
+        )
         self.offset = mask.offset if same else None
         self._kernel_normalizer: Tensor | None = None
         self._moments: dict[str, Tensor] = {}
@@ -112,9 +118,11 @@ class SoftmaxAttention(AttentionOperator):
     @property
     def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
         """Return which queries see at least one key."""
-        if self.mask.hides_nothing or self.mask.is_plain_causal:
+        may_hide = isinstance(self.bias, DenseBias)
+        if not may_hide and (self.mask.hides_nothing or self.mask.is_plain_causal):
             return super().valid_queries
-        return (self._kernel() != -torch.inf).reshape(self.shape[:-1]).any(-2, keepdim=True)
+        seeing = (self._kernel() != -torch.inf).reshape(self.shape[:-1])
+        return seeing if may_hide else seeing.any(-2, keepdim=True)
 
     # --- one fused call ---------------------------------------------------------------------
 
@@ -126,29 +134,38 @@ class SoftmaxAttention(AttentionOperator):
         The log normalizer costs nothing, and each rider one more column of values: afterwards
         `log_normalizer()` and `key_moment(rider)` answer from memory.
         """
+        shared = [heads for heads in range(1, self.heads + 1) if self.heads % heads == 0]
+        self._check_fit("values", value, (shared, self.keys))
         flat = value.reshape(-1, *value.shape[-3:])
         columns = [_columns(rider, self.keys, flat) for rider in riders]
-        output, normalizer = self._scores.attend(torch.cat([flat, *columns], dim=-1) if columns else flat)
-        self._kernel_normalizer = normalizer.detach()
+        output, normalizer = self._scores.attend(
+            torch.cat([flat, *columns], dim=-1) if columns else flat
+        )
+        self._kernel_normalizer = normalizer.detach().to(self.dtype)
         output = self._share(output, normalizer)
         dim = value.shape[-1]
-        for rider, moment in zip(riders, output[..., dim:].split([c.shape[-1] for c in columns], -1), strict=True):
+        for rider, moment in zip(
+            riders, output[..., dim:].split([c.shape[-1] for c in columns], -1), strict=True
+        ):
             total = moment.to(self.dtype).sum(-1) * max(self.keys, 1)
             self._moments[rider.name] = total.reshape(self.shape[:-1]).detach()
         return output[..., :dim].reshape(*self.shape[:-1], dim)
 
-    def apply(self, values: Float[Tensor, "*batch value_head key dim"]) -> Float[Tensor, "*batch head query dim"]:
+    def apply(
+        self, values: Float[Tensor, "*batch value_head key dim"]
+    ) -> Float[Tensor, "*batch head query dim"]:
         """Return `A V` by a fused call; values may have one head, one per key head or one per head."""
         return self.attend(values)
 
     def apply_transpose(
-        self, weights: Float[Tensor, "*batch head query dim"]
+        self, weights: Float[Tensor, "*batch #head query dim"]
     ) -> Float[Tensor, "*batch head key dim"]:
         """Return `A^T U` by one fused call whose queries are the keys.
 
         With queries `[scale k_j, 1]` and keys `[q_t, -lse_t]` the transposed scores are
         `s_tj - lse_t = log A_tj`, so that their normalizer is the log of a column sum.
         """
+        self._check_fit("weights", weights, ([1, self.heads], self.queries))
         weights = weights.expand(*self.shape[:-3], self.heads, -1, -1)
         flat = weights.reshape(-1, *weights.shape[-3:]).to(self.dtype)
         scores = self._scores
@@ -164,10 +181,27 @@ class SoftmaxAttention(AttentionOperator):
             mask=scores.mask.transpose(),
         )
         output, column_normalizer = transposed.attend(flat)
-        return (output * column_normalizer.exp().unsqueeze(-1)).reshape(*self.shape[:-2], self.keys, -1)
+        return (output * column_normalizer.exp().unsqueeze(-1)).reshape(
+            *self.shape[:-2], self.keys, -1
+        )
+
+    def _check_fit(self, what: str, given: Tensor, needed: tuple[list[int], int]) -> None:
+        heads, length = needed
+        batch, sizes = given.shape[:-3], given.shape[-3:-1]
+        if batch != self.shape[:-3] or tuple(sizes) not in [(count, length) for count in heads]:
+            raise OperatorError(
+                f"{what} {tuple(given.shape)} do not fit {self!r}: needed are batch axes "
+                f"{tuple(self.shape[:-3])}, {heads} heads, {length} rows and any width"
+            )
 
     def _apply_transpose_by_blocks(self, weights: Tensor) -> Tensor:
-        total = torch.zeros(*self._scores.shape[:2], self.keys, weights.shape[-1], dtype=self.dtype, device=self.device)
+        total = torch.zeros(
+            *self._scores.shape[:2],
+            self.keys,
+            weights.shape[-1],
+            dtype=self.dtype,
+            device=self.device,
+        )
         for block, pattern in self.blocks():
             total = total + pattern.reshape(-1, *pattern.shape[-3:]).mT @ weights[:, :, block]
         return total
@@ -193,7 +227,8 @@ class SoftmaxAttention(AttentionOperator):
         if not self._remembers or self._widest_band is None or self._widest_band.shape[-1] < width:
             normalizer = self._normalizer()
             pieces = [
-                _exponential(scores, normalizer[:, :, block]) for block, scores in self._scores.band(width, offset)
+                _exponential(scores, normalizer[:, :, block])
+                for block, scores in self._scores.band(width, offset)
             ]
             band = torch.cat(pieces, dim=2).reshape(*self.shape[:-1], width)
             self._widest_band = band.detach()
@@ -241,7 +276,11 @@ class SoftmaxAttention(AttentionOperator):
         tempered = self._scores.precise().tempered(exponent)
         _, normalizer = tempered.attend(_no_values(tempered.key))
         total = self._normalizer()
-        return (normalizer - exponent * total.masked_fill(total == -torch.inf, 0.0)).exp().reshape(self.shape[:-1])
+        return (
+            (normalizer - exponent * total.masked_fill(total == -torch.inf, 0.0))
+            .exp()
+            .reshape(self.shape[:-1])
+        )
 
     # --- other operators --------------------------------------------------------------------
 
@@ -263,10 +302,14 @@ class SoftmaxAttention(AttentionOperator):
             selected._kernel_normalizer = self._kernel_normalizer.index_select(1, chosen)
         return selected
 
-    def item(self, index: int, *, query_axis: str | None = None, key_axis: str | None = None) -> "SoftmaxAttention":
+    def item(
+        self, index: int, *, query_axis: str | None = None, key_axis: str | None = None
+    ) -> "SoftmaxAttention":
         """Return one item of the batch, cut from the graph, with what is already known of it."""
         mask_tensors, mask_facts = self.mask.parts()
-        own = {name: _item(tensor, index, _MASK_AXES[name]) for name, tensor in mask_tensors.items()}
+        own = {
+            name: _item(tensor, index, _MASK_AXES[name]) for name, tensor in mask_tensors.items()
+        }
         selected = self._rebuilt(
             query=self.query[index].detach(),
             key=self.key[index].detach(),
@@ -277,7 +320,8 @@ class SoftmaxAttention(AttentionOperator):
             key_axis=key_axis or self.key_axis,
         )
         if self._kernel_normalizer is not None:
-            selected._kernel_normalizer = self._kernel_normalizer[index : index + 1]
+            known = self._kernel_normalizer.reshape(self.shape[:-1])[index]
+            selected._kernel_normalizer = known.reshape(-1, *known.shape[-2:])
         selected._moments = {name: moment[index] for name, moment in self._moments.items()}
         return selected
 
@@ -297,7 +341,9 @@ class SoftmaxAttention(AttentionOperator):
         return tensors, facts
 
     @classmethod
-    def from_parts(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> "SoftmaxAttention":
+    def from_parts(
+        cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    ) -> "SoftmaxAttention":
         """Return the operator of stored factors."""
         bias = facts["bias"]
         operator = cls(
@@ -305,7 +351,9 @@ class SoftmaxAttention(AttentionOperator):
             tensors["key"],
             facts["scale"],
             mask=Mask.from_parts(_under("mask.", tensors), facts["mask"]),
-            bias=None if bias is None else BIASES[bias["kind"]].from_parts(_under("bias.", tensors), bias["facts"]),
+            bias=None
+            if bias is None
+            else BIASES[bias["kind"]].from_parts(_under("bias.", tensors), bias["facts"]),
             softcap=facts["softcap"],
             sinks=tensors.get("sinks"),
             query_axis=facts["query_axis"],
@@ -315,7 +363,10 @@ class SoftmaxAttention(AttentionOperator):
         return operator
 
     def _rebuilt(self, **changes: Any) -> "SoftmaxAttention":
-        facts = {name: getattr(self, name) for name in ("query", "key", "scale", "mask", "bias", "softcap", "sinks")}
+        facts = {
+            name: getattr(self, name)
+            for name in ("query", "key", "scale", "mask", "bias", "softcap", "sinks")
+        }
         axes = {"query_axis": self.query_axis, "key_axis": self.key_axis}
         return SoftmaxAttention(**(facts | axes | changes))
 
@@ -329,7 +380,8 @@ class SoftmaxAttention(AttentionOperator):
         if queries is not None and len(queries) < self.queries:
             every_key = torch.arange(self.keys, device=self.device)
             return torch.cat(
-                [self._scores.tile(rows, every_key).logsumexp(-1) for rows in queries.split(_ROWS)], dim=-1
+                [self._scores.tile(rows, every_key).logsumexp(-1) for rows in queries.split(_ROWS)],
+                dim=-1,
             )
         scores = self._scores.precise()
         normalizer = scores.attend(_no_values(scores.key))[1]
@@ -339,11 +391,20 @@ class SoftmaxAttention(AttentionOperator):
     @property
     def _remembers(self) -> bool:
         """Return whether earlier results may be handed out again: not where gradients must flow."""
-        return not (torch.is_grad_enabled() and (self.query.requires_grad or self.key.requires_grad))
+        bias = {} if self.bias is None else self.bias.parts()[0]
+        learned = (self.query, self.key, self.sinks, *bias.values())
+        return not (
+            torch.is_grad_enabled()
+            and any(part is not None and part.requires_grad for part in learned)
+        )
 
     def _normalizer(self, queries: Tensor | None = None) -> Float[Tensor, "batch head some_query"]:
         kernel = self._kernel(queries)
-        return kernel if self.sinks is None else torch.logaddexp(kernel, self.sinks.to(kernel.dtype)[:, None])
+        return (
+            kernel
+            if self.sinks is None
+            else torch.logaddexp(kernel, self.sinks.to(kernel.dtype)[:, None])
+        )
 
     def _share(self, output: Tensor, normalizer: Tensor) -> Tensor:
         """Scale outputs of the kernel by what the learned sink leaves of each row."""
@@ -385,7 +446,11 @@ def _columns(rider: KeyFunction, keys: int, like: Tensor) -> Float[Tensor, "batc
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _check_factors(query: Tensor, key: Tensor, sinks: Tensor | None) -> None:
@@ -395,8 +460,12 @@ def _check_factors(query: Tensor, key: Tensor, sinks: Tensor | None) -> None:
             "(*batch, head, query, dim) and (*batch, kv_head, key, dim)"
         )
     if key.shape[-3] == 0 or query.shape[-3] % key.shape[-3]:
-        raise OperatorError(f"{query.shape[-3]} query heads cannot share {key.shape[-3]} key heads evenly")
+        raise OperatorError(
+            f"{query.shape[-3]} query heads cannot share {key.shape[-3]} key heads evenly"
+        )
     if sinks is not None and sinks.shape != query.shape[-3:-2]:
-        raise OperatorError(f"sinks has shape {tuple(sinks.shape)}; one logit for each of {query.shape[-3]} heads")
+        raise OperatorError(
+            f"sinks has shape {tuple(sinks.shape)}; one logit for each of {query.shape[-3]} heads"
+        )
     if query.dtype != key.dtype:
         raise OperatorError(f"query is {query.dtype}, key is {key.dtype}; they need one type")
