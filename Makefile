@@ -1,0 +1,40 @@
+# Two commands set everything up: `make demo` runs the main job, `make test` passes the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint tables clean
+
+demo: .venv/demo
+	$(BIN)/attnscope demo --output demo
+
+test: .venv/all lint
+	$(BIN)/pytest
+
+lint: .venv/all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+# Every table of figures in the documents: minutes on an idle machine.
+tables: .venv/all
+	$(BIN)/python -m benchmarks.families
+	$(BIN)/python -m benchmarks.capture
+	$(BIN)/python -m benchmarks.traces
+
+.venv/python: constraints.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit('attnscope needs Python 3.11 or newer; try make PYTHON=python3.11') if sys.version_info < (3, 11) else None"
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/demo: .venv/python
+	$(PIP) --editable ".[figures]"
+	@touch $@
+
+.venv/all: .venv/python
+	$(PIP) --editable ".[all,dev]"
+	@touch $@ .venv/demo
+
+clean:
+	rm -rf .venv demo

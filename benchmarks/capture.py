@@ -1,0 +1,187 @@
+"""Streaming statistics beside the fused kernels, against peers that hold the maps.
+
+`python -m benchmarks.capture` measures every way on one model and the same tokens, each length in
+a process of its own, and writes the table. `--length` and `--repeats` narrow it down.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor
+
+from attnscope.probes import Measuring, Subject, capture
+from benchmarks.memory import Observed, observed
+from benchmarks.peers import dense_rhythm, transformer_lens_model
+from benchmarks.results import write_section
+
+RHYTHM = ("waad", "fai", "head_span", "sink_mass")
+COLUMNS = (*RHYTHM, "entropy", "received_attention")
+LENGTHS = (512, 2048, 8192, 32768)
+_DENSE_LIMIT = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way at one length."""
+
+    length: int
+    way: str
+    seconds: float
+    ratio: float
+    peak_mb: float
+    peak_ratio: float
+
+
+def model(length: int) -> Any:
+    """Return the model of the benchmark: an 8-layer Qwen2 with random weights."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=1000,
+            hidden_size=512,
+            intermediate_size=1408,
+            num_hidden_layers=8,
+            num_attention_heads=8,
+            num_key_value_heads=2,
+            max_position_embeddings=max(length, 4096),
+        )
+    ).eval()
+
+
+def ways(length: int) -> dict[str, Callable[[], Mapping[str, Tensor] | None]]:
+    """Return what is compared, each as a call that returns its readings, or None for none."""
+    network = model(length)
+    tokens = torch.randint(0, 1000, (1, length), generator=torch.Generator().manual_seed(1))
+    subject = Subject(network)
+
+    def plain() -> None:
+        with torch.no_grad():
+            network(input_ids=tokens, use_cache=False, logits_to_keep=1)
+
+    def streamed(metrics: tuple[str, ...]) -> Mapping[str, Tensor]:
+        readings = capture(subject, {"input_ids": tokens}, into=Measuring(*metrics))
+        return {name: reading.values for name, reading in readings.items()}
+
+    found: dict[str, Callable[[], Mapping[str, Tensor] | None]] = {
+        "plain forward": plain,
+        "attnscope, rhythm": lambda: streamed(RHYTHM),
+        "attnscope, rhythm + columns": lambda: streamed(COLUMNS),
+    }
+    if length <= _DENSE_LIMIT:
+        found |= _dense_ways(network, tokens, length)
+    return found
+
+
+def _dense_ways(
+    network: Any, tokens: Tensor, length: int
+) -> dict[str, Callable[[], Mapping[str, Tensor]]]:
+    eager = model(length)
+    eager.load_state_dict(network.state_dict())
+    eager.set_attn_implementation("eager")
+    lens = transformer_lens_model(network)
+
+    def output_attentions() -> Mapping[str, Tensor]:
+        with torch.no_grad():
+            output = eager(
+                input_ids=tokens, use_cache=False, output_attentions=True, logits_to_keep=1
+            )
+        return dense_rhythm([pattern[0] for pattern in output.attentions])
+
+    def run_with_cache() -> Mapping[str, Tensor]:
+        with torch.no_grad():
+            _, cache = lens.run_with_cache(
+                tokens, names_filter=lambda name: name.endswith("hook_pattern")
+            )
+        return dense_rhythm([cache["pattern", layer][0] for layer in range(8)])
+
+    return {
+        "output_attentions": output_attentions,
+        "TransformerLens run_with_cache": run_with_cache,
+    }
+
+
+def measure_length(length: int, repeats: int) -> list[Row]:
+    """Return the rows of one length; of several runs, each has a plain one beside it."""
+    found = ways(length)
+    plain = found["plain forward"]
+    runs: dict[str, list[Observed]] = {way: [] for way in found}
+    for way, call in found.items():
+        for _ in range(repeats):
+            if repeats > 1:
+                runs["plain forward"].append(observed(plain))
+            runs[way].append(observed(call))
+        if length <= _DENSE_LIMIT and "attnscope" not in way:
+            _check_agreement(way, runs["attnscope, rhythm"], runs[way])
+    return [_row(length, way, runs[way], runs["plain forward"]) for way in found]
+
+
+def _row(length: int, way: str, runs: list[Observed], plain: list[Observed]) -> Row:
+    seconds, beside = (min(run.seconds for run in some) for some in (runs, plain))
+    peak, baseline = (max(run.peak for run in some) for some in (runs, plain))
+    return Row(length, way, seconds, seconds / beside, peak / 2**20, peak / baseline)
+
+
+def _check_agreement(way: str, ours: list[Observed], theirs: list[Observed]) -> None:
+    """Compare readings, so that no way wins by computing something else."""
+    for name in RHYTHM if ours and theirs[0].result is not None else ():
+        torch.testing.assert_close(
+            theirs[0].result[name],
+            ours[0].result[name],
+            atol=2e-3,
+            rtol=1e-3,
+            equal_nan=True,
+            msg=f"{way}: {name} differs",
+        )
+
+
+def table(rows: list[Row]) -> str:
+    """Return the rows as Markdown."""
+    lines = [
+        "| tokens | | seconds | times plain | peak MB | times plain |",
+        "| --: | --- | --: | --: | --: | --: |",
+    ]
+    for row in rows:
+        memory = f"{row.peak_mb:,.0f} | {row.peak_ratio:.2f}"
+        lines.append(
+            f"| {row.length:,} | {row.way} | {row.seconds:.2f} | {row.ratio:.2f} | {memory} |"
+        )
+    return "\n".join(lines)
+
+
+def main(
+    length: Annotated[
+        list[int] | None, typer.Option(help="Tokens; all lengths by default.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Runs of each way; one at the longest length.")] = 5,
+    worker: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Measure, and write the table into RESULTS.md."""
+    lengths = length or list(LENGTHS)
+    if worker is not None:
+        rows = measure_length(lengths[0], repeats)
+        worker.write_text(json.dumps([asdict(row) for row in rows]))
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for tokens in lengths:
+            kept = Path(folder) / f"{tokens}.json"
+            runs = 1 if tokens > 8192 else min(repeats, 3) if tokens > 2048 else repeats
+            command = ["--length", str(tokens), "--repeats", str(runs), "--worker", str(kept)]
+            subprocess.run([sys.executable, "-m", "benchmarks.capture", *command], check=True)
+            rows += [Row(**row) for row in json.loads(kept.read_text())]
+            print(table(rows[-len(json.loads(kept.read_text())) :]), flush=True)
+    write_section("capture", table(rows))
+
+
+if __name__ == "__main__":
+    typer.run(main)
