@@ -1,8 +1,8 @@
 """One contract for every architecture of transformers.
 
-`python -m benchmarks.families` checks each family on a tiny random model and writes the table of the
-README: a captured map equals the model's own eager map, the logits under capture are what they
-were, and hooks, modes and configurations are left alone.
+`python -m benchmarks.families` checks each on a tiny random model and writes the README's table: a
+captured map equals the model's own eager map, the logits under capture are what they were, and
+hooks, modes and configurations are left alone.
 """
 
 import sys
