@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from attnscope.attention import KeyFunction, OperatorError
 from attnscope.metrics import METRICS, Accumulator, Metric, MetricError, Reading, find_metric
 from attnscope.probes.collector import Run
-from attnscope.traces import Observation
+from attnscope.traces import Observation, Site
 
 __all__ = ["Measuring"]
 
@@ -59,7 +59,7 @@ class Measuring:
         """Forget any earlier capture, and make sure that every metric can stream."""
         self._accumulators: dict[str, list[Accumulator]] = {}
         self._failures: dict[str, MetricError | OperatorError] = {}
-        self._causal: dict[str, bool] = {}
+        self._sites: dict[str, Site] = {}
         self._fresh()
 
     def record(self, observation: Observation) -> None:
@@ -69,7 +69,7 @@ class Measuring:
         and only matters if it is the one that is asked for.
         """
         stack = observation.site.stack
-        self._causal.setdefault(stack, observation.attention.causal)
+        self._sites.setdefault(stack, observation.site)
         if stack in self._failures:
             return
         if stack not in self._accumulators:
@@ -86,21 +86,21 @@ class Measuring:
         Raises:
             MetricError: The stack was not seen, or could not be measured.
         """
-        stack = self._main_stack() if self._stack is None else self._stack
+        stack = self._main_stack(run) if self._stack is None else self._stack
         if stack in self._failures:
             raise self._failures[stack]
         if stack not in self._accumulators:
-            raise MetricError(f"no stack {stack!r} was seen; there are {sorted(self._causal)}")
+            raise MetricError(f"no stack {stack!r} was seen; there are {sorted(self._sites)}")
         return {
             accumulator.metric.name: accumulator.finish()
             for accumulator in self._accumulators.pop(stack)
         }
 
-    def _main_stack(self) -> str:
-        """Return the first causal stack, else the first: the main stack of a trace of this run."""
-        return next(
-            (stack for stack, causal in self._causal.items() if causal), next(iter(self._causal))
-        )
+    def _main_stack(self, run: Run) -> str:
+        """Return the stack that would be the main one of a trace of this run."""
+        main = run.main_sequence
+        spoken = (stack for stack, site in self._sites.items() if site.reads_itself(main))
+        return next(spoken, next(iter(self._sites)))
 
     def _fresh(self) -> list[Accumulator]:
         return [Accumulator(metric, self._options.get(metric.name)) for metric in self._metrics]

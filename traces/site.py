@@ -30,6 +30,10 @@ class Site:
     query_sequence: str = "text"
     key_sequence: str = "text"
 
+    def reads_itself(self, sequence: str) -> bool:
+        """Return whether queries and keys are the positions of this sequence."""
+        return self.query_sequence == self.key_sequence == sequence
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Observation:

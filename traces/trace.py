@@ -113,16 +113,16 @@ class Trace:
 
     @property
     def main_stack(self) -> str:
-        """Return the first stack that is causal, or the first one if none is.
+        """Return the first stack in which the main sequence reads itself, or else the first one.
 
         Raises:
             TraceError: The trace holds no site.
         """
-        summaries = self.observed.summaries
-        if not summaries:
+        sites = self.sites
+        if not sites:
             raise MissingSiteError("this trace holds no attention site")
-        causal = (summary for summary in summaries if summary.causal)
-        return next(causal, summaries[0]).site.stack
+        spoken = (site for site in sites if site.reads_itself(self.main_sequence))
+        return next(spoken, sites[0]).stack
 
     @property
     def nbytes(self) -> int:

@@ -49,7 +49,7 @@ def test_a_measuring_recorder_can_be_used_again(subject, tokens):
 
 
 def test_a_vision_tower_does_not_spoil_the_language_model_s_readings():
-    from benchmarks.families import tiny
+    from benchmarks.tiny_models import tiny
 
     model, inputs = tiny("LLaVA")
     reading = capture(Subject(model), inputs, into=Measuring("waad"))["waad"]

@@ -85,7 +85,7 @@ def test_padding_is_stripped_from_every_tensor_of_the_sequence():
 
 
 def test_image_placeholders_are_a_segment_with_a_grid():
-    from benchmarks.families import tiny
+    from benchmarks.tiny_models import tiny
 
     model, inputs = tiny("LLaVA")
     trace = capture(Subject(model), inputs)
@@ -100,7 +100,7 @@ def test_image_placeholders_are_a_segment_with_a_grid():
 
 
 def test_encoder_decoder_sites_name_their_sequences():
-    from benchmarks.families import tiny
+    from benchmarks.tiny_models import tiny
 
     model, inputs = tiny("BART")
     trace = capture(Subject(model), inputs)

@@ -1,7 +1,9 @@
 """Every architecture that the README names keeps one contract, or is refused by name."""
 
 import pytest
-from benchmarks.families import FAMILIES, check
+
+from benchmarks.families import check
+from benchmarks.tiny_models import FAMILIES
 
 REFUSED = ("GPT-J", "BLOOM", "Falcon", "MPT", "Mamba", "DeBERTa-v2")
 

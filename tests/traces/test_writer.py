@@ -238,7 +238,7 @@ KILLED = """
 def test_a_writer_that_is_killed_leaves_a_whole_file(stored):
     target = stored.with_name("target.safetensors")
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(stored), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
 
 

@@ -1,0 +1,100 @@
+"""Metrics: pure functions of attention operators and traces, and the catalog that names them."""
+
+from attnscope.metrics.catalog import CATALOG, METRICS, find_metric
+from attnscope.metrics.coupling import Coupling, RhythmCoupling, rhythm_coupling
+from attnscope.metrics.detectors import (
+    detector_score,
+    duplicate_token_mass,
+    induction_mass,
+    pattern_share_score,
+    previous_token_mass,
+)
+from attnscope.metrics.entropy import attention_entropy, normalized_entropy, participation_ratio
+from attnscope.metrics.errors import MetricError
+from attnscope.metrics.future_influence import fai
+from attnscope.metrics.head_grouping import HeadGroups, group_mean, head_groups
+from attnscope.metrics.head_rhythm import Rhythm, rhythm
+from attnscope.metrics.locality import mean_distance, window_mass
+from attnscope.metrics.massive import largest_activations, massive_activations, median_activation
+from attnscope.metrics.measuring import Accumulator, measure, readings_of
+from attnscope.metrics.metric import Metric, Streamed
+from attnscope.metrics.patch_locality import nonlocality, patch_distance, patch_window_mass
+from attnscope.metrics.peaks import local_peaks
+from attnscope.metrics.preplan_anchor import anchor_tokens, preplan_tokens, waad_change
+from attnscope.metrics.reading import Reading
+from attnscope.metrics.receiver import (
+    receiver_heads,
+    receiver_score,
+    sentence_attention,
+    vertical_scores,
+)
+from attnscope.metrics.rhythm_preset import RHYTHM_REV, RHYTHM_V1, RhythmPreset, middle_layers
+from attnscope.metrics.rollout import attention_rollout
+from attnscope.metrics.selection import share_count, top_count, top_share
+from attnscope.metrics.sentences import sentence_spans
+from attnscope.metrics.sink import received_attention, sink_mass, sink_rate
+from attnscope.metrics.spans import head_span, look_back
+from attnscope.metrics.trace_coupling import coupling_of
+from attnscope.metrics.windowed_distance import waad
+
+__all__ = [
+    "CATALOG",
+    "METRICS",
+    "RHYTHM_REV",
+    "RHYTHM_V1",
+    "Accumulator",
+    "Coupling",
+    "HeadGroups",
+    "Metric",
+    "MetricError",
+    "Reading",
+    "Rhythm",
+    "RhythmCoupling",
+    "RhythmPreset",
+    "Streamed",
+    "anchor_tokens",
+    "attention_entropy",
+    "attention_rollout",
+    "coupling_of",
+    "detector_score",
+    "duplicate_token_mass",
+    "fai",
+    "find_metric",
+    "group_mean",
+    "head_groups",
+    "head_span",
+    "induction_mass",
+    "largest_activations",
+    "local_peaks",
+    "look_back",
+    "massive_activations",
+    "mean_distance",
+    "measure",
+    "median_activation",
+    "middle_layers",
+    "nonlocality",
+    "normalized_entropy",
+    "participation_ratio",
+    "patch_distance",
+    "patch_window_mass",
+    "pattern_share_score",
+    "preplan_tokens",
+    "previous_token_mass",
+    "readings_of",
+    "received_attention",
+    "receiver_heads",
+    "receiver_score",
+    "rhythm",
+    "rhythm_coupling",
+    "sentence_attention",
+    "sentence_spans",
+    "share_count",
+    "sink_mass",
+    "sink_rate",
+    "top_count",
+    "top_share",
+    "vertical_scores",
+    "waad",
+    "waad_change",
+    "window_mass",
+]
