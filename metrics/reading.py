@@ -156,19 +156,20 @@ class Reading:
     def _select(self, axis: str, chosen: int | Iterable[int]) -> "Reading":
         dim, numbers = self._dim(axis), self._numbers(axis)
         wanted = [chosen] if isinstance(chosen, int) else list(chosen)
-        places = [self._place(axis, number, numbers) for number in wanted]
+        known = {number: place for place, number in enumerate(numbers)}
+        places = [self._place(axis, number, known) for number in wanted]
         if isinstance(chosen, int):
             kept = tuple(name for name in self.axes if name != axis)
             return self._with(self.values.select(dim, places[0]), kept, {})
         index = torch.tensor(places, dtype=torch.long, device=self.values.device)
         return self._with(self.values.index_select(dim, index), self.axes, {axis: places})
 
-    def _place(self, axis: str, number: int, numbers: tuple[int, ...]) -> int:
-        if number in numbers:
-            return numbers.index(number)
-        if -len(numbers) <= number < 0:
-            return number % len(numbers)
-        raise MetricError(f"{self.name} has no {axis} {number}; it has {_abridged(numbers)}")
+    def _place(self, axis: str, number: int, known: Mapping[int, int]) -> int:
+        if number in known:
+            return known[number]
+        if -len(known) <= number < 0:
+            return number % len(known)
+        raise MetricError(f"{self.name} has no {axis} {number}; it has {_abridged(tuple(known))}")
 
     def _with(
         self, values: Tensor, axes: tuple[str, ...], chosen: Mapping[str, list[int]]
