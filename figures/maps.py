@@ -91,7 +91,8 @@ class AttentionMap:
     def matplotlib(self) -> "matplotlib.figure.Figure":
         """Return the map for paper, with the same cells, colors and texts."""
         rows, columns = len(self.queries), len(self.keys)
-        figure = matplotlib_canvas(7.2, min(9.0, max(3.2, 5.8 * rows / columns + 1.0)))
+        # Wide enough that a square map, which its height limits, leaves room for labels and legend.
+        figure = matplotlib_canvas(8.0, min(9.0, max(3.2, 5.6 * rows / columns + 1.0)))
         axes = figure.add_subplot()
         cells = self.values.shape
         left, top = self.keys.start - 0.5, self.queries.start - 0.5

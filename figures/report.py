@@ -2,15 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnscope.figures.report_page import report_page
 from attnscope.figures.report_sections import provenance_facts, report_sections
 from attnscope.figures.trace_pictures import TracePictures
-from attnscope.figures.written_file import write_file
-from attnscope.traces import Trace
+from attnscope.traces import Trace, replacement
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -41,7 +39,10 @@ def write_report(
         f"Attention of {trace.provenance.model}" if trace.provenance.model else "Attention report"
     )
     page = report_page(heading, provenance_facts(trace), report_sections(pictures))
-    return write_file(Path(path), page.encode("utf-8"))
+    target = Path(path)
+    with replacement(target) as stream:
+        stream.write(page.encode("utf-8"))
+    return target
 
 
 def save_figures(
@@ -63,9 +64,10 @@ def save_figures(
     target.mkdir(parents=True, exist_ok=True)
     written = []
     for name, draw in _pictures(TracePictures.of(trace, stack)):
-        buffer = BytesIO()
-        draw().savefig(buffer, format="png", dpi=dpi)
-        written.append(write_file(target / f"{name}.png", buffer.getvalue()))
+        picture = draw()
+        with replacement(target / f"{name}.png") as stream:
+            picture.savefig(stream, format="png", dpi=dpi)
+        written.append(target / f"{name}.png")
     return written
 
 

@@ -98,7 +98,6 @@ class _Capture:
         self.namer = SiteNamer(subject.model, encoded, layers)
         self.hidden: dict[str, Tensor] = {}
         self.pending: list[tuple[list[Observation], Tensor]] = []
-        self.recorded = 0
 
     def run(self) -> Any:
         model, recorder = self.subject.model, self.recorder
@@ -115,8 +114,7 @@ class _Capture:
             missed = called.without(self.namer.heard)
             if not self.namer.heard:
                 raise CaptureError(_nothing_heard(model, missed))
-            if not self.recorded and not self.pending:
-                raise CaptureError(self.namer.no_such_layers())
+            self.namer.require_layers()
             if self.target is not None:
                 self._take_gradients(logits)
         sequences = dict(self.encoded.sequences) | self.namer.sequences
@@ -160,7 +158,6 @@ class _Capture:
     def _record(self, observations: list[Observation]) -> None:
         for observation in observations:
             self.recorder.record(observation)
-            self.recorded += 1
 
     def _take_gradients(self, logits: Tensor | None) -> None:
         if logits is None or self.target is None:

@@ -35,6 +35,7 @@ class SiteNamer:
         self._encoded = encoded
         self._layers = None if layers is None else list(layers)
         self._calls: Counter[str] = Counter()
+        self._found: set[int] = set()
         self._counts = _layer_counts(self._paths.values())
         self.sequences: dict[str, TokenSequence] = {}
         self.heard: dict[str, None] = {}
@@ -48,18 +49,27 @@ class SiteNamer:
             return True
         stack, layer = split_path(self._paths[module])
         count = self._counts.get(stack, layer + 1)
-        return layer in {wanted + count if wanted < 0 else wanted for wanted in self._layers}
+        asked = {wanted for wanted in self._layers if layer == wanted + count * (wanted < 0)}
+        self._found |= asked
+        return bool(asked)
 
     def hear(self, module: nn.Module) -> None:
         """Remember that a module's attention was seen."""
         self.heard[self._paths[module]] = None
 
-    def no_such_layers(self) -> str:
-        """Return the error for layers of which no stack has any."""
-        stacks = {
-            split_path(path)[0]: self._counts.get(split_path(path)[0], 1) for path in self.heard
-        }
-        return f"no layer of {self._layers} exists; layers by stack: {stacks}"
+    def require_layers(self) -> None:
+        """Refuse a request for layers that no stack has.
+
+        Raises:
+            CaptureError: A layer number was asked for that nothing bears.
+        """
+        missing = sorted(set(self._layers or ()) - self._found)
+        if missing or self._layers == []:
+            stacks = [split_path(path)[0] for path in self.heard]
+            counts = {stack: self._counts.get(stack, 1) for stack in stacks}
+            raise CaptureError(
+                f"no layer {missing or 'asked for'} exists; layers by stack: {counts}"
+            )
 
     def blocks(self) -> dict[str, nn.Module]:
         """Return the module of each layer, whose input is the residual stream, by its path."""

@@ -202,6 +202,9 @@ class Subject:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _sequenced(self, tensors: Mapping[str, Tensor], roles: Roles | None = None) -> Encoded:
+        empty = [name for name, tensor in tensors.items() if not tensor.numel()]
+        if empty:
+            raise CaptureError(f"{', '.join(empty)} is empty: there is no token to capture")
         tensors = self._with_decoder_start(dict(tensors))
         if "input_ids" not in tensors and "decoder_input_ids" not in tensors:
             return Encoded(

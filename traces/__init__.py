@@ -1,5 +1,6 @@
 """Traces: what was captured, on which tokens, from which model."""
 
+from attnscope.traces.atomic_file import replacement
 from attnscope.traces.errors import TraceError
 from attnscope.traces.provenance import Provenance
 from attnscope.traces.reader import open_trace
@@ -17,4 +18,5 @@ __all__ = [
     "Trace",
     "TraceError",
     "open_trace",
+    "replacement",
 ]

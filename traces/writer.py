@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from attnscope.attention import OPERATORS, OperatorError
+from attnscope.traces.atomic_file import replacement
 from attnscope.traces.container import checksum, pieces
 from attnscope.traces.content import Content, SiteRecord, encode
 from attnscope.traces.errors import TraceError, about
 from attnscope.traces.layout import Entry, arrange, seal
 from attnscope.traces.observations import Observations, SiteSummary, identity
 from attnscope.traces.provenance import Provenance
-from attnscope.traces.replacement import replacement
 from attnscope.traces.segments import TokenSequence
 from attnscope.traces.site import Observation
 

@@ -139,9 +139,9 @@ def test_layers_are_chosen_by_number_from_either_end(subject, tokens):
     trace = capture(subject, {"input_ids": tokens}, layers=[0, -1])
     assert [site.layer for site in trace.sites] == [0, 2]
     with pytest.raises(
-        CaptureError, match=r"no layer of \[7\] exists; layers by stack: .*self_attn': 3"
+        CaptureError, match=r"no layer \[7\] exists; layers by stack: .*self_attn': 3"
     ):
-        capture(subject, {"input_ids": tokens}, layers=[7])
+        capture(subject, {"input_ids": tokens}, layers=[0, 7])
 
 
 def test_hidden_states_are_what_enters_each_layer(subject, model, tokens):
@@ -227,3 +227,8 @@ def test_the_same_numbers_come_from_a_stored_trace(subject, tokens, tmp_path):
         now, later = attnscope.measure(trace, name), attnscope.measure(opened, name)
         torch.testing.assert_close(now.values, later.values, equal_nan=True)
     torch.testing.assert_close(opened.gradient[0].dense(), trace.gradient[0].dense())
+
+
+def test_an_input_without_tokens_is_refused(subject):
+    with pytest.raises(CaptureError, match="input_ids is empty"):
+        capture(subject, {"input_ids": torch.zeros(1, 0, dtype=torch.long)})

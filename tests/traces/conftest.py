@@ -49,9 +49,9 @@ def masked_softmax(length: int) -> SoftmaxAttention:
         mask=Mask(
             before=5,
             after=0,
-            key_valid=(positions > 0)[None],
-            query_segment=(positions // 3)[None],
-            key_segment=(positions // 3)[None],
+            key_valid=positions > 0,
+            query_segment=positions // 3,
+            key_segment=positions // 3,
         ),
         bias=AlibiBias(torch.rand(HEADS)),
         softcap=20.0,

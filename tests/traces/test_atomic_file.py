@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from attnscope.traces.replacement import replacement
+from attnscope.traces.atomic_file import replacement
 
 
 def names(folder):

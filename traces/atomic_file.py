@@ -1,4 +1,4 @@
-"""`replacement`: a file that takes the place of another when it is complete, or never."""
+"""`replacement`: a stream whose file takes its place when it is complete, or never."""
 
 import os
 import secrets
