@@ -1,0 +1,1 @@
+"""The command line and, behind it, what each command does."""

@@ -1,0 +1,1 @@
+"""The commands, one per file; importing them loads no model library."""

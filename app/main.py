@@ -1,0 +1,54 @@
+"""The command line `attnscope`: its commands put together."""
+
+from typing import Annotated
+
+import typer
+
+from attnscope.app.commands.capture import capture
+from attnscope.app.commands.demo import demo
+from attnscope.app.commands.measure import measure
+from attnscope.app.commands.metrics import metrics
+from attnscope.app.commands.report import report
+from attnscope.app.commands.show import show
+from attnscope.app.failures import Commands
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="attnscope",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+for command in (demo, capture, show, measure, report, metrics):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        from attnscope import __version__
+
+        typer.echo(f"attnscope {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def attnscope(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, too (at any place).")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """See, measure and change what attention does."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
