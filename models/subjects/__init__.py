@@ -1,0 +1,1 @@
+"""Small trained subjects: their task, their training script and their weights."""
