@@ -9,13 +9,13 @@ demo: .venv/demo
 	$(BIN)/attnscope demo --output demo
 
 test: .venv/all lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 lint: .venv/all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # Every table of figures in the documents: minutes on an idle machine.
 tables: .venv/all

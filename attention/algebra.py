@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import torch
@@ -9,25 +10,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnscope.attention.errors import OperatorError
-from attnscope.attention.operator import (
-    TILE_LIMIT,
-    AttentionOperator,
-    Index,
-    check_tile_size,
-    indices,
-)
+from attnscope.attention.operator import AttentionOperator
+from attnscope.attention.tile import TILE_LIMIT, Index, check_tile_size, indices
 
 __all__ = [
-    "MeanHeadAttention",
+    "Combined",
     "ProductAttention",
-    "RowScaledAttention",
     "ScaledAttention",
     "SumAttention",
     "TransposedAttention",
 ]
 
 
-class _Combined(AttentionOperator):
+class Combined(AttentionOperator):
     """What all combinations share: sizes and types of their first operator."""
 
     def __init__(self, first: AttentionOperator) -> None:
@@ -44,12 +39,12 @@ class _Combined(AttentionOperator):
         raise OperatorError(f"{self!r} is a combination; store the operators that it is made of")
 
     @classmethod
-    def from_parts(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> "_Combined":
+    def from_parts(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> "Combined":
         """Refuse, as `parts` does."""
         raise OperatorError(f"{cls.__name__} is a combination and is not stored")
 
 
-class SumAttention(_Combined):
+class SumAttention(Combined):
     """The sum of operators of one shape.
 
     Example:
@@ -104,7 +99,7 @@ class SumAttention(_Combined):
         return SumAttention([term.select_heads(heads) for term in self.terms])
 
 
-class ScaledAttention(_Combined):
+class ScaledAttention(Combined):
     """An operator times a number."""
 
     def __init__(self, operator: AttentionOperator, factor: float) -> None:
@@ -141,56 +136,7 @@ class ScaledAttention(_Combined):
         return ScaledAttention(self.operator.select_heads(heads), self.factor)
 
 
-class RowScaledAttention(_Combined):
-    """An operator whose rows are multiplied by one number each."""
-
-    def __init__(
-        self,
-        operator: AttentionOperator,
-        factors: Float[Tensor, "*batch head query"],
-        *,
-        stochastic: bool = False,
-    ) -> None:
-        super().__init__(operator)
-        self.operator, self.factors, self.stochastic = operator, factors, stochastic
-        self.signed = operator.signed or bool((factors < 0).any())
-
-    @property
-    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
-        """Return which rows exist and were not scaled away."""
-        return self.operator.valid_queries & (self.factors != 0)
-
-    def apply(
-        self, values: Float[Tensor, "*batch #head key dim"]
-    ) -> Float[Tensor, "*batch head query dim"]:
-        """Return the scaled rows' reading."""
-        return self.operator.apply(values) * self.factors.unsqueeze(-1)
-
-    def apply_transpose(
-        self, weights: Float[Tensor, "*batch #head query dim"]
-    ) -> Float[Tensor, "*batch head key dim"]:
-        """Return what the keys receive from scaled rows."""
-        return self.operator.apply_transpose(weights * self.factors.unsqueeze(-1))
-
-    def tile(
-        self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
-    ) -> Float[Tensor, "*batch head some_query some_key"]:
-        """Return the scaled rows of the operator's tile."""
-        chosen = indices(queries, self.queries, "query").to(self.device)
-        return self.operator.tile(queries, keys, limit=limit) * self.factors.index_select(
-            -1, chosen
-        ).unsqueeze(-1)
-
-    def select_heads(self, heads: Index) -> "RowScaledAttention":
-        """Return the chosen heads with their factors."""
-        chosen = indices(heads, self.heads, "head").to(self.device)
-        factors = self.factors.index_select(-2, chosen)
-        return RowScaledAttention(
-            self.operator.select_heads(heads), factors, stochastic=self.stochastic
-        )
-
-
-class TransposedAttention(_Combined):
+class TransposedAttention(Combined):
     """An operator with queries and keys exchanged: its rows are the columns."""
 
     def __init__(self, operator: AttentionOperator) -> None:
@@ -224,45 +170,7 @@ class TransposedAttention(_Combined):
         return TransposedAttention(self.operator.select_heads(heads))
 
 
-class MeanHeadAttention(_Combined):
-    """The plain mean over an operator's heads, as one head."""
-
-    def __init__(self, operator: AttentionOperator) -> None:
-        super().__init__(operator)
-        self.operator = operator
-        self.shape = torch.Size((*operator.shape[:-3], 1, *operator.shape[-2:]))
-
-    @property
-    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
-        """Return which rows exist in some head."""
-        return self.operator.valid_queries.any(-2, keepdim=True)
-
-    def apply(
-        self, values: Float[Tensor, "*batch #head key dim"]
-    ) -> Float[Tensor, "*batch 1 query dim"]:
-        """Return the mean of what the heads read."""
-        return self.operator.apply(values).mean(-3, keepdim=True)
-
-    def apply_transpose(
-        self, weights: Float[Tensor, "*batch #head query dim"]
-    ) -> Float[Tensor, "*batch 1 key dim"]:
-        """Return the mean of what the heads' keys receive."""
-        shared = weights.expand(*self.shape[:-3], self.operator.heads, -1, -1)
-        return self.operator.apply_transpose(shared).mean(-3, keepdim=True)
-
-    def tile(
-        self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
-    ) -> Float[Tensor, "*batch 1 some_query some_key"]:
-        """Return the mean tile; the limit counts every head's."""
-        return self.operator.tile(queries, keys, limit=limit).mean(-3, keepdim=True)
-
-    def select_heads(self, heads: Index) -> "MeanHeadAttention":
-        """Return itself: there is one head."""
-        indices(heads, 1, "head")
-        return self
-
-
-class ProductAttention(_Combined):
+class ProductAttention(Combined):
     """The product of operators: the first reads what the second has read, and so on.
 
     Example:
@@ -274,7 +182,7 @@ class ProductAttention(_Combined):
 
     def __init__(self, factors: Sequence[AttentionOperator]) -> None:
         super().__init__(factors[0])
-        for left, right in zip(factors, factors[1:], strict=False):
+        for left, right in pairwise(factors):
             if left.keys != right.queries or left.shape[:-2] != right.shape[:-2]:
                 raise OperatorError(
                     f"cannot multiply {left!r} by {right!r}: batch, heads or inner axes differ"
@@ -318,7 +226,12 @@ class ProductAttention(_Combined):
         """Return a tile by thin products with unit vectors, on the thinner side."""
         rows = indices(queries, self.queries, "query").to(self.device)
         columns = indices(keys, self.keys, "key").to(self.device)
-        check_tile_size((*self.shape[:-2], len(rows), max(len(columns), self.queries)), limit)
+        thin, longest = min(len(rows), len(columns)), max(self.queries, self.keys)
+        check_tile_size((*self.shape[:-2], thin, longest), limit)
+        if thin == 0:
+            return torch.zeros(
+                *self.shape[:-2], len(rows), len(columns), dtype=self.dtype, device=self.device
+            )
         if len(rows) <= len(columns):
             reached = self.apply_transpose(self._units(rows, self.queries))
             return reached.index_select(-2, columns).mT

@@ -131,7 +131,7 @@ class AlibiBias:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RelativeBias:
-    """A bias that depends on the signed distance alone, as in T5: a Toeplitz matrix by its diagonals.
+    """A bias by signed distance alone, as in T5: a Toeplitz matrix by its diagonals.
 
     Distances beyond either end of the table read the number at that end.
 

@@ -8,13 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnscope.attention.errors import OperatorError
-from attnscope.attention.operator import (
-    TILE_LIMIT,
-    AttentionOperator,
-    Index,
-    check_tile_size,
-    indices,
-)
+from attnscope.attention.operator import AttentionOperator
+from attnscope.attention.tile import TILE_LIMIT, Index, alike, check_tile_size, indices
 
 __all__ = ["DenseAttention"]
 
@@ -46,13 +41,14 @@ class DenseAttention(AttentionOperator):
         self,
         pattern: Float[Tensor, "*batch head query key"],
         *,
-        offset: int | None | str = "end",
+        offset: int | str | None = "end",
         query_axis: str = "token",
         key_axis: str = "token",
     ) -> None:
         if pattern.ndim < 3:
             raise OperatorError(
-                f"pattern has shape {tuple(pattern.shape)}; it needs at least the axes (head, query, key)"
+                f"pattern has shape {tuple(pattern.shape)}; "
+                "it needs at least the axes (head, query, key)"
             )
         self.pattern = pattern
         self.shape, self.dtype, self.device = pattern.shape, pattern.dtype, pattern.device
@@ -81,13 +77,15 @@ class DenseAttention(AttentionOperator):
         self, values: Float[Tensor, "*batch #head key dim"]
     ) -> Float[Tensor, "*batch head query dim"]:
         """Return the product of the matrix with the values."""
-        return self.pattern @ values
+        pattern, values = alike(self.pattern, values)
+        return pattern @ values
 
     def apply_transpose(
         self, weights: Float[Tensor, "*batch #head query dim"]
     ) -> Float[Tensor, "*batch head key dim"]:
         """Return the product of the transposed matrix with the weights."""
-        return self.pattern.mT @ weights
+        pattern, weights = alike(self.pattern, weights)
+        return pattern.mT @ weights
 
     def tile(
         self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT

@@ -4,4 +4,4 @@ __all__ = ["OperatorError"]
 
 
 class OperatorError(ValueError):
-    """An attention operator was built from parts that do not fit, or asked for what it cannot give."""
+    """An operator was built from parts that do not fit, or asked for what it cannot give."""

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["fused_attention"]
+__all__ = ["exponential", "fused_attention"]
 
 _aten = torch.ops.aten
 
@@ -25,7 +25,7 @@ def fused_attention(
     causal: bool = False,
     additive: Float[Tensor, "#batch #head query key"] | None = None,
 ) -> tuple[Float[Tensor, "batch head query value_dim"], Float[Tensor, "batch head query"]]:
-    """Return softmax attention's output and the log of its denominator, `logsumexp_j scale q_t . k_j`.
+    """Return softmax attention's output and the log of its denominator.
 
     A query whose keys are all hidden reads zeros, and its log normalizer is -inf. Query heads may
     outnumber key heads; nothing is repeated in memory on a CPU. Gradients flow to query, key and
@@ -49,6 +49,14 @@ def fused_attention(
     if additive is not None:
         log_normalizer = _mark_empty_rows(log_normalizer, additive)
     return output[..., : value.shape[-1]], log_normalizer
+
+
+def exponential(
+    scores: Float[Tensor, "*rows key"], log_normalizer: Float[Tensor, "*rows"]
+) -> Float[Tensor, "*rows key"]:
+    """Return `exp(s - lse)`, the entries of the map; a row without keys is zeros."""
+    empty = log_normalizer == -torch.inf
+    return (scores - log_normalizer.masked_fill(empty, 0.0).unsqueeze(-1)).exp()
 
 
 def _kernel_width(width: int) -> int:
@@ -118,7 +126,7 @@ class _Fused(torch.autograd.Function):
         return *(gradient[..., :width] for gradient in grads), None, None, None
 
 
-def _kernel(  # noqa: PLR0913
+def _kernel(
     query: Tensor, key: Tensor, value: Tensor, additive: Tensor | None, scale: float, causal: bool
 ) -> tuple[Tensor, Tensor]:
     if query.device.type == "cpu":
@@ -132,7 +140,7 @@ def _kernel(  # noqa: PLR0913
     return _device_kernel(query, key, value, additive, scale, causal)
 
 
-def _device_kernel(  # noqa: PLR0913
+def _device_kernel(
     query: Tensor, key: Tensor, value: Tensor, additive: Tensor | None, scale: float, causal: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the same from a GPU's kernels, which want rows of whole 16 bytes."""
@@ -162,7 +170,7 @@ def _aligned(additive: Tensor, query: Tensor, key: Tensor) -> Tensor:
     return padded.expand(*query.shape[:3], key.shape[2])
 
 
-def _math(  # noqa: PLR0913
+def _math(
     query: Tensor, key: Tensor, value: Tensor, additive: Tensor | None, scale: float, causal: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the same by blocks of rows, where no kernel takes the type (float64 on a GPU)."""
@@ -170,12 +178,12 @@ def _math(  # noqa: PLR0913
     for start in range(0, query.shape[2], 128):
         scores = _scores(query, key, additive, slice(start, start + 128), scale, causal)
         log_normalizer = scores.logsumexp(-1)
-        outputs.append(_pattern(scores, log_normalizer) @ value)
+        outputs.append(exponential(scores, log_normalizer) @ value)
         normalizers.append(log_normalizer)
     return torch.cat(outputs, dim=-2), torch.cat(normalizers, dim=-1)
 
 
-def _scores(  # noqa: PLR0913
+def _scores(
     query: Tensor, key: Tensor, additive: Tensor | None, rows: slice, scale: float, causal: bool
 ) -> Tensor:
     scores = query[:, :, rows] @ key.mT * scale
@@ -187,11 +195,6 @@ def _scores(  # noqa: PLR0913
             torch.arange(key.shape[2], device=query.device) > position, -torch.inf
         )
     return scores
-
-
-def _pattern(scores: Tensor, log_normalizer: Tensor) -> Tensor:
-    empty = log_normalizer == -torch.inf
-    return (scores - log_normalizer.masked_fill(empty, 0.0).unsqueeze(-1)).exp()
 
 
 def _kernel_backward(
@@ -224,7 +227,7 @@ def _math_backward(
     scale: float,
     causal: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients by blocks of rows, for devices whose kernels' backward we do not call."""
+    """Return the gradients by blocks of rows, where we do not call a kernel's own backward."""
     additive, log_normalizer = inputs[3], results[1]
     heads, kv_heads, dtype = inputs[0].shape[1], inputs[1].shape[1], inputs[0].dtype
     precise = torch.promote_types(dtype, torch.float32)
@@ -237,7 +240,7 @@ def _math_backward(
     for start in range(0, query.shape[2], 128):
         rows = slice(start, start + 128)
         scores = _scores(query, key, additive, rows, scale, causal)
-        pattern = _pattern(scores, log_normalizer[:, :, rows])
+        pattern = exponential(scores, log_normalizer[:, :, rows])
         incoming = output_gradient[:, :, rows]
         inner = incoming @ value.mT - (incoming * output[:, :, rows]).sum(-1, keepdim=True)
         score_gradient = pattern * inner * scale

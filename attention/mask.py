@@ -17,8 +17,8 @@ __all__ = ["Mask"]
 class Mask:
     """Rules that hide keys from queries; a key is visible where every rule allows it.
 
-    Query `t` stands at position `t + query_origin`, key `s` at position `s + key_origin`. Transposing
-    a mask gives a mask, so columns are computed by the same code as rows.
+    Query `t` stands at position `t + query_origin`, key `s` at position `s + key_origin`.
+    Transposing a mask gives a mask, so columns are computed by the same code as rows.
 
     Attributes:
         before: Furthest a key may lie behind the query; None for any distance. A sliding window of
@@ -154,7 +154,7 @@ class Mask:
         return min(low, keys), max(min(low, keys), high)
 
     def visible(self, query: Int[Tensor, "..."], key: Int[Tensor, "..."]) -> Bool[Tensor, "..."]:
-        """Return whether each key is visible to each query, for index arrays that broadcast together."""
+        """Return whether each key is visible to each query; index arrays broadcast together."""
         position, other = query + self.query_origin, key + self.key_origin
         visible = torch.ones(
             torch.broadcast_shapes(query.shape, key.shape), dtype=torch.bool, device=query.device
@@ -210,10 +210,18 @@ class Mask:
 
     def to(self, device: torch.device) -> "Mask":
         """Return the mask with its arrays on a device."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device) for name, value in self._tensors().items() if value is not None
         }
         return replace(self, **moved) if moved else self
+
+    def item(self, index: int) -> "Mask":
+        """Return the mask of one item of the batch; an array may be shared by all."""
+        own: dict[str, Any] = {}
+        for name, value in self._tensors().items():
+            if value is not None and value.ndim > (2 if name == "allowed" else 1):
+                own[name] = value[index if len(value) > 1 else 0]
+        return replace(self, **own) if own else self
 
     def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the arrays and the plain rules, each by its name."""
@@ -226,4 +234,5 @@ class Mask:
     @classmethod
     def from_parts(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> "Mask":
         """Return the mask that `parts` described."""
-        return cls(**dict(facts), **dict(tensors))
+        rules: dict[str, Any] = {**facts, **tensors}
+        return cls(**rules)

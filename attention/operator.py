@@ -6,8 +6,7 @@ with O(T block) memory, which a mechanism replaces where it knows a cheaper exac
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,59 +14,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnscope.attention.errors import OperatorError
+from attnscope.attention.key_function import KeyFunction, key_one
+from attnscope.attention.tile import TILE_LIMIT, Index, block_length, skew
 
 if TYPE_CHECKING:
     from attnscope.attention.algebra import (
-        MeanHeadAttention,
         ProductAttention,
         ScaledAttention,
         SumAttention,
         TransposedAttention,
     )
+    from attnscope.attention.head_mean import MeanHeadAttention
 
-__all__ = [
-    "TILE_LIMIT",
-    "AttentionOperator",
-    "Index",
-    "KeyFunction",
-    "block_length",
-    "check_tile_size",
-    "indices",
-    "key_position",
-]
-
-
-Index = int | slice | Sequence[int] | Tensor
-
-TILE_LIMIT = 2**27
-"""Most elements that `dense()` and `tile()` build unless a caller raises the limit (512 MiB in float32)."""
-
-_BLOCK_ELEMENTS = 2**22
-"""Elements of the largest temporary of a blocked pass (16 MiB in float32)."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyFunction:
-    """A fixed number per key, whose mean under each row is wanted.
-
-    Named, so that an operator that already averaged it beside the model's own values (in the same
-    fused call) can answer `key_moment` from memory.
-
-    Attributes:
-        name: The identity under which results are remembered.
-        values: Maps the number of keys to one number per key.
-    """
-
-    name: str
-    values: Callable[[int], Float[Tensor, " key"]]
-
-
-def _positions(keys: int) -> Float[Tensor, " key"]:
-    return torch.arange(keys, dtype=torch.float64)
-
-
-key_position = KeyFunction("key_position", _positions)
-"""The index of the key: its moment is the mean attended position."""
+__all__ = ["AttentionOperator"]
 
 
 class AttentionOperator(ABC):
@@ -96,13 +55,11 @@ class AttentionOperator(ABC):
     query_axis: str = "token"
     key_axis: str = "token"
 
-    # --- what each mechanism provides -------------------------------------------------------
-
     @abstractmethod
     def apply(
         self, values: Float[Tensor, "*batch #head key dim"]
     ) -> Float[Tensor, "*batch head query dim"]:
-        """Return `A V`: what each query reads of the values (a head axis of 1 is shared by all heads)."""
+        """Return `A V`: what each query reads of the values (one head of them serves all)."""
 
     @abstractmethod
     def apply_transpose(
@@ -126,7 +83,7 @@ class AttentionOperator(ABC):
 
     @abstractmethod
     def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the tensors and the plain facts from which `from_parts` builds this operator again.
+        """Return the tensors and plain facts from which `from_parts` builds this operator again.
 
         A tensor of three or more axes leads with heads (or with groups of heads), so that a file
         can be read head by head.
@@ -138,8 +95,6 @@ class AttentionOperator(ABC):
         cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
     ) -> "AttentionOperator":
         """Return the operator that `parts` described."""
-
-    # --- sizes ------------------------------------------------------------------------------
 
     @property
     def heads(self) -> int:
@@ -160,8 +115,6 @@ class AttentionOperator(ABC):
     def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
         """Return which rows exist: false where a query sees no key at all."""
         return torch.ones((*self.shape[:-3], 1, self.queries), dtype=torch.bool, device=self.device)
-
-    # --- slices of the matrix ---------------------------------------------------------------
 
     def rows(self, queries: Index) -> Float[Tensor, "*batch head some_query key"]:
         """Return whole rows: where the chosen queries look."""
@@ -187,7 +140,7 @@ class AttentionOperator(ABC):
             yield block, self.tile(block, slice(None))
 
     def band(self, width: int) -> Float[Tensor, "*batch head query {width}"]:
-        """Return the diagonal band `A[t, t - d]` for distances `0 <= d < width`, 0 before the first key.
+        """Return the diagonal band `A[t, t - d]` for `0 <= d < width`, 0 before the first key.
 
         Distance is measured in positions: query `t` stands at key `t + offset`.
 
@@ -206,11 +159,9 @@ class AttentionOperator(ABC):
             pieces.append(skew(tile, shift=first - low, width=width))
         return torch.cat(pieces, dim=-2)
 
-    # --- functionals of rows and columns ----------------------------------------------------
-
     def row_mass(self) -> Float[Tensor, "*batch head query"]:
         """Return the sum of each row: 1 where the row is a distribution."""
-        return self.key_moment(_key_one)
+        return self.key_moment(key_one)
 
     def column_mass(self) -> Float[Tensor, "*batch head key"]:
         """Return the sum of each column: the attention that a key receives from all queries."""
@@ -239,7 +190,8 @@ class AttentionOperator(ABC):
         """
         if self.signed or exponent <= 0:
             raise OperatorError(
-                f"power_sum({exponent}) of {self!r}: it takes a positive exponent and entries that are not negative"
+                f"power_sum({exponent}) of {self!r}: it takes a positive exponent "
+                "and entries that are not negative"
             )
         return self._rowwise(lambda block: block.pow(exponent).sum(-1))
 
@@ -255,15 +207,13 @@ class AttentionOperator(ABC):
         """
         raise OperatorError(f"{self!r} has no log normalizer: only softmax attention does")
 
-    # --- algebra ----------------------------------------------------------------------------
-
     def normalized(self) -> "AttentionOperator":
-        """Return the operator whose rows are divided by their sum (itself where they already sum to 1).
+        """Return the operator whose rows are divided by their sum (itself where they sum to 1).
 
         Raises:
             OperatorError: The operator is signed, so that a sum may vanish.
         """
-        from attnscope.attention.algebra import RowScaledAttention
+        from attnscope.attention.row_scale import RowScaledAttention
 
         if self.stochastic:
             return self
@@ -276,7 +226,7 @@ class AttentionOperator(ABC):
 
     def mean_heads(self) -> "MeanHeadAttention":
         """Return the plain mean over heads, as an operator with one head."""
-        from attnscope.attention.algebra import MeanHeadAttention
+        from attnscope.attention.head_mean import MeanHeadAttention
 
         return MeanHeadAttention(self)
 
@@ -314,19 +264,18 @@ class AttentionOperator(ABC):
             f"{str(self.dtype).removeprefix('torch.')})"
         )
 
-    # --- shared by the defaults -------------------------------------------------------------
-
     def _rowwise(
         self, function: Callable[[Tensor], Tensor], undefined: float = 0.0
     ) -> Float[Tensor, "*batch head query"]:
-        result = torch.cat([function(block) for _, block in self.blocks()], dim=-1)
         valid = self.valid_queries
+        result = torch.cat([function(block) for _, block in self.blocks()], dim=-1)
         return result if bool(valid.all()) else result.masked_fill(~valid, undefined)
 
     def _require_stochastic(self, what: str) -> None:
         if not self.stochastic:
             raise OperatorError(
-                f"{what} needs rows that are distributions; those of {self!r} are not (ask its normalized())"
+                f"{what} needs rows that are distributions; "
+                f"those of {self!r} are not (ask its normalized())"
             )
 
     def _require_offset(self, what: str) -> int:
@@ -341,77 +290,3 @@ class AttentionOperator(ABC):
 def _row_entropy(block: Tensor) -> Tensor:
     # The logarithm's slope at 0 is infinite: a hidden key would turn every gradient into NaN.
     return -(block * block.clamp_min(torch.finfo(block.dtype).tiny).log()).sum(-1)
-
-
-def _ones(keys: int) -> Float[Tensor, " key"]:
-    return torch.ones(keys, dtype=torch.float64)
-
-
-_key_one = KeyFunction("key_one", _ones)
-
-
-def skew(
-    tile: Float[Tensor, "*batch query key"], *, shift: int, width: int
-) -> Float[Tensor, "*batch query {width}"]:
-    """Return the last `width` diagonals of a tile whose row `i` ends at column `i + width - 1 + shift`.
-
-    Column 0 of the tile stands at position `-shift` of the untruncated tile; what the tile does
-    not reach is 0. The result counts distance upwards: entry `d` is the column `d` before the last.
-    """
-    rows = tile.shape[-2]
-    if tile.shape[-1] == 0:
-        return tile.new_zeros(*tile.shape[:-1], width)
-    full = rows + width - 1
-    left = -shift
-    padded = torch.nn.functional.pad(tile, (left, full - left - tile.shape[-1]))
-    size, stride = padded.shape, padded.stride()
-    diagonals = padded.as_strided(
-        (*size[:-2], rows, width), (*stride[:-2], stride[-2] + stride[-1], stride[-1])
-    )
-    return diagonals.flip(-1)
-
-
-def block_length(shape: Sequence[int]) -> int:
-    """Return how many rows of an operator of this shape a blocked pass may hold at once."""
-    per_row = max(1, torch.Size([*shape[:-2], shape[-1]]).numel())
-    return max(16, _BLOCK_ELEMENTS // per_row)
-
-
-def indices(index: Index, length: int, axis: str) -> Tensor:
-    """Return an index as a tensor of non-negative positions.
-
-    Raises:
-        OperatorError: A position lies outside the axis.
-    """
-    if isinstance(index, slice):
-        return torch.arange(length)[index]
-    chosen = torch.as_tensor(index).reshape(-1).cpu()
-    if chosen.dtype == torch.bool and len(chosen) == length:
-        return chosen.nonzero().squeeze(-1)
-    if chosen.numel() and (chosen.dtype == torch.bool or chosen.is_floating_point()):
-        raise OperatorError(
-            f"{axis} index is {len(chosen)} numbers of type {chosen.dtype}; give whole positions, "
-            f"or true or false for each of {length}"
-        )
-    outside = chosen[(chosen < -length) | (chosen >= length)]
-    if len(outside):
-        raise OperatorError(
-            f"{axis} {outside.tolist()[:5]} lies outside: this operator has {length}, "
-            f"from 0 to {length - 1}"
-        )
-    return chosen.long() % max(length, 1)
-
-
-def check_tile_size(shape: Sequence[int], limit: int) -> None:
-    """Refuse a dense block that is too large to be meant.
-
-    Raises:
-        OperatorError: The block has more than `limit` entries.
-    """
-    size = torch.Size(shape).numel()
-    if size > limit:
-        raise OperatorError(
-            f"a dense block of shape {tuple(shape)} has {size:,} entries, over the limit of {limit:,}; "
-            "ask for fewer queries and keys with tile(), for rows(), columns() or band(), for a "
-            "functional (apply, apply_transpose, entropy), or pass a higher limit"
-        )

@@ -1,4 +1,4 @@
-"""`OuterAttention`: a low-rank operator `L R^T`, such as the gradient of a loss by the attention map."""
+"""`OuterAttention`: a low-rank operator `L R^T`, such as the gradient of a loss by the map."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,13 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnscope.attention.errors import OperatorError
-from attnscope.attention.operator import (
-    TILE_LIMIT,
-    AttentionOperator,
-    Index,
-    check_tile_size,
-    indices,
-)
+from attnscope.attention.operator import AttentionOperator
+from attnscope.attention.tile import TILE_LIMIT, Index, alike, check_tile_size, indices
 
 __all__ = ["OuterAttention"]
 
@@ -55,8 +50,8 @@ class OuterAttention(AttentionOperator):
         )
         if not fits or left.shape[-3] % right.shape[-3]:
             raise OperatorError(
-                f"left {tuple(left.shape)} and right {tuple(right.shape)} do not fit; they need the shapes "
-                "(*batch, head, query, dim) and (*batch, kv_head, key, dim)"
+                f"left {tuple(left.shape)} and right {tuple(right.shape)} do not fit; "
+                "they need the shapes (*batch, head, query, dim) and (*batch, kv_head, key, dim)"
             )
         self.left, self.right = left, right
         self.shape = torch.Size((*left.shape[:-1], right.shape[-2]))
@@ -73,14 +68,16 @@ class OuterAttention(AttentionOperator):
     ) -> Float[Tensor, "*batch head query dim"]:
         """Return `L (R^T V)`."""
         left, right = self._factors()
-        return left @ (right.mT @ values)
+        right, values = alike(right, values)
+        return left.to(right.dtype) @ (right.mT @ values)
 
     def apply_transpose(
         self, weights: Float[Tensor, "*batch #head query dim"]
     ) -> Float[Tensor, "*batch head key dim"]:
         """Return `R (L^T U)`."""
         left, right = self._factors()
-        return right @ (left.mT @ weights)
+        left, weights = alike(left, weights)
+        return right.to(left.dtype) @ (left.mT @ weights)
 
     def tile(
         self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT

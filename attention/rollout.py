@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from attnscope.attention.algebra import ProductAttention
 from attnscope.attention.errors import OperatorError
-from attnscope.attention.operator import AttentionOperator, Index, indices
+from attnscope.attention.operator import AttentionOperator
+from attnscope.attention.tile import Index, indices
 
 __all__ = ["RolloutOperator"]
 
@@ -28,6 +28,7 @@ class RolloutOperator(ProductAttention):
     Reference: Abnar and Zuidema 2020, arXiv:2005.00928, section 3.
 
     Example:
+        >>> import torch
         >>> from attnscope.attention import DenseAttention
         >>> A = DenseAttention(torch.tensor([[[0.5, 0.5], [0.2, 0.8]]]))
         >>> [[round(float(x), 4) for x in row] for row in RolloutOperator([A, A]).dense()[0]]

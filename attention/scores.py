@@ -1,4 +1,4 @@
-"""`Scores`: the numbers before the softmax, as factors, masks and biases that are never multiplied out.
+"""`Scores`: the numbers before the softmax, as factors, masks and biases never multiplied out.
 
 `attend` is where every softmax operator spends its time: one fused call where the rules are plain,
 fused calls by blocks of queries over just the keys that a block can see where they are not, and
@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from attnscope.attention.bias import Bias
-from attnscope.attention.fused import fused_attention
+from attnscope.attention.fused import exponential, fused_attention
 from attnscope.attention.mask import Mask
-from attnscope.attention.operator import block_length, skew
+from attnscope.attention.tile import block_length, skew
 
 __all__ = ["Scores"]
 
@@ -49,7 +49,8 @@ class Scores:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Return `(batch, head, query, key)`."""
-        return (*self.query.shape[:3], self.key.shape[2])
+        batch, heads, queries, _ = self.query.shape
+        return batch, heads, queries, self.key.shape[2]
 
     @property
     def is_plain(self) -> bool:
@@ -61,6 +62,16 @@ class Scores:
         """Whether a gradient has to reach the bias, which the kernels do not give."""
         tensors = {} if self.bias is None or not torch.is_grad_enabled() else self.bias.parts()[0]
         return any(tensor.requires_grad for tensor in tensors.values())
+
+    @property
+    def needs_graph(self) -> bool:
+        """Return whether gradients have to reach query, key or bias."""
+        factors = self.query.requires_grad or self.key.requires_grad
+        return self._learns_bias or (torch.is_grad_enabled() and factors)
+
+    def no_values(self) -> Float[Tensor, "batch kv_head key 1"]:
+        """Return values for a call of which only the log normalizer is wanted."""
+        return self.key.new_zeros(()).expand(*self.key.shape[:3], 1)
 
     def precise(self) -> "Scores":
         """Return the scores of factors in float32 at least."""
@@ -76,13 +87,16 @@ class Scores:
     def at(
         self, products: Float[Tensor, "batch head *rest"], query: Tensor, key: Tensor
     ) -> Float[Tensor, "batch head *rest"]:
-        """Return finished scores from the products `q . k` of index arrays that broadcast together."""
+        """Return finished scores from products `q . k`, whose index arrays broadcast together."""
         scores = products * self.scale
         if self.softcap is not None:
             scores = torch.tanh(scores / self.softcap) * self.softcap
+        hidden = ~self._visible_at(query, key)
         if self.bias is not None:
-            scores = scores + self._bias_at(self.bias, query, key).to(scores.dtype)
-        return scores.masked_fill(~self._visible_at(query, key), -torch.inf)
+            added = self._bias_at(self.bias, query, key).to(scores.dtype)
+            hidden = hidden | (added == -torch.inf)  # as a sum it would pass NaN back to its row
+            scores = scores + added
+        return scores.masked_fill(hidden, -torch.inf)
 
     def _bias_at(
         self, bias: Bias, query: Tensor, key: Tensor
@@ -97,13 +111,16 @@ class Scores:
         return visible.reshape(visible.shape[:lead].numel(), 1, *visible.shape[lead:])
 
     def tile(
-        self, queries: Float[Tensor, " query"] | Tensor, keys: Tensor
+        self, queries: Int[Tensor, " query"], keys: Int[Tensor, " key"]
     ) -> Float[Tensor, "batch head query key"]:
         """Return the scores of a tile in float32 at least, -inf where hidden."""
         dtype = torch.promote_types(self.query.dtype, torch.float32)
         query = self.query.index_select(2, queries).to(dtype)
         key = self.key.index_select(2, keys).to(dtype)
-        return self.at(_grouped_products(query, key), queries[:, None], keys[None, :])
+        products = _grouped_products(query, key)
+        if self.is_plain and self.mask.leaves_open(_span(queries), _span(keys)):
+            return products * self.scale
+        return self.at(products, queries[:, None], keys[None, :])
 
     def band(
         self, width: int, offset: int
@@ -146,21 +163,19 @@ class Scores:
     def _by_blocks(
         self, attend: Callable[[Tensor, slice], Attended], value: Tensor, step: int
     ) -> Attended:
+        tracked = self.needs_graph or (torch.is_grad_enabled() and value.requires_grad)
         pieces = []
         for start in range(0, self.shape[2], step):
             block = slice(start, min(start + step, self.shape[2]))
-            if self._needs_gradient(
-                value
-            ):  # else every block's map would wait for the backward pass
-                pieces.append(checkpoint(attend, value, block, use_reentrant=False))
+            if tracked:  # else every block's map would wait for the backward pass
+                piece = checkpoint(
+                    attend, value, block, use_reentrant=False, preserve_rng_state=False
+                )
+                pieces.append(piece)
             else:
                 pieces.append(attend(value, block))
         outputs, normalizers = zip(*pieces, strict=True)
         return torch.cat(outputs, dim=2), torch.cat(normalizers, dim=2)
-
-    def _needs_gradient(self, value: Tensor) -> bool:
-        differentiable = self.query.requires_grad or self.key.requires_grad or value.requires_grad
-        return torch.is_grad_enabled() and differentiable
 
     def _fuse_block(self, value: Tensor, block: slice) -> Attended:
         low, high = self.mask.key_span(block.start, block.stop, keys=self.shape[3])
@@ -204,8 +219,7 @@ class Scores:
             torch.arange(low, high, device=device),
         )
         log_normalizer = scores.logsumexp(-1)
-        shift = log_normalizer.masked_fill(log_normalizer == -torch.inf, 0.0)
-        pattern = (scores - shift.unsqueeze(-1)).exp().to(value.dtype)
+        pattern = exponential(scores, log_normalizer).to(value.dtype)
         return _grouped_apply(pattern, value[:, :, low:high]), log_normalizer
 
 
@@ -216,8 +230,15 @@ def _nothing(query: Tensor, value: Tensor) -> Attended:
     return query.new_zeros(*query.shape[:3], value.shape[-1]), normalizer
 
 
+def _span(positions: Tensor) -> slice:
+    """Return the run of positions in which the chosen ones lie."""
+    if not len(positions):
+        return slice(0, 1)
+    return slice(int(positions.min()), int(positions.max()) + 1)
+
+
 def _matched_heads(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give key and value one head count that divides the queries', without copies where strides allow."""
+    """Give key and value one head count that divides the queries', by strides where possible."""
     if value.shape[1] == 1:
         value = value.expand(-1, key.shape[1], -1, -1)
     if key.shape[1] == 1:
@@ -245,7 +266,7 @@ def _grouped_apply(pattern: Tensor, value: Tensor) -> Tensor:
 
 
 def _band_products(query: Tensor, key: Tensor, first: int, width: int, rows: int) -> Tensor:
-    """Return `q_t . k_{t-d}` for queries at key positions `first ...`, by square tiles and a skewed view."""
+    """Return `q_t . k_{t-d}` for queries at positions `first ...`, by tiles and a skewed view."""
     batch, heads, queries, dim = query.shape
     kv_heads, blocks = key.shape[1], -(-queries // rows)
     dtype = torch.promote_types(query.dtype, torch.float32)

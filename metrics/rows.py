@@ -24,7 +24,10 @@ __all__ = [
 ]
 
 Rows = Sequence[int] | slice | Tensor
-"""Row indices of an operator: the queries that a metric averages over, usually the response."""
+"""Row indices of an operator: the queries that a metric averages over, usually the response.
+
+Where the items of a batch differ, a mask with the axes `(*batch, #head, query)`.
+"""
 
 _EXCESS = {torch.float64: 1e-6, torch.float32: 1e-3}
 
@@ -45,6 +48,8 @@ def chosen_rows(
     valid = attention.valid_queries
     if queries is None:
         return valid
+    if isinstance(queries, Tensor) and queries.dtype == torch.bool and queries.ndim > 1:
+        return valid & queries
     asked = torch.zeros(attention.queries, dtype=torch.bool, device=attention.device)
     try:
         asked[_as_index(queries)] = True

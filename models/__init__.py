@@ -1,1 +1,1 @@
-"""Reference efficient-attention models, and the small trained subjects that are studied with them."""
+"""Reference efficient-attention models, and the small trained subjects they are studied with."""

@@ -28,6 +28,12 @@ def test_rows_are_chosen_by_any_index(queries: object, expected: list[bool]) -> 
     assert chosen_rows(sheet(), queries).tolist() == [expected]  # pyright: ignore[reportArgumentType]
 
 
+def test_items_of_a_batch_may_choose_their_own_rows() -> None:
+    batch = DenseAttention(sheet().pattern.expand(2, 1, 4, 4))
+    own = torch.tensor([[[True, False, False, True]], [[False, True, False, False]]])
+    assert torch.equal(chosen_rows(batch, own), own)
+
+
 def test_rows_that_see_nothing_are_never_chosen() -> None:
     assert chosen_rows(HALF_EMPTY, [0, 1]).tolist() == [[False, True]]
 

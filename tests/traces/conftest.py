@@ -98,7 +98,13 @@ def observation(
 ) -> Observation:
     length = len(text)
     return Observation(
-        site=Site(stack=stack, layer=layer, path=stack.replace("layers", f"layers.{layer}")),
+        site=Site(
+            stack=stack,
+            layer=layer,
+            path=stack.replace("layers", f"layers.{layer}"),
+            query_sequence=text.name,
+            key_sequence=text.name,
+        ),
         attention=softmax(length) if attention is None else attention,
         queries=text,
         keys=text,

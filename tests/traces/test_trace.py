@@ -12,15 +12,15 @@ from attnscope.traces import Observation, Site, TokenSequence, Trace, TraceError
 @pytest.fixture
 def encoder_decoder(make_sequence, make_observation):
     """An encoder that sees everything, and two causal decoder layers, 1 and 4."""
-    text = make_sequence(6)
+    text, read = make_sequence(6), make_sequence(6, "read")
     uniform = DenseAttention(torch.full((4, 6, 6), 1 / 6))
     return Trace(
         observations=[
-            make_observation(text, 0, uniform, stack="encoder.layers", gradient=False),
+            make_observation(read, 0, uniform, stack="encoder.layers", gradient=False),
             make_observation(text, 1, stack="decoder.layers"),
             make_observation(text, 4, stack="decoder.layers", gradient=False),
         ],
-        sequences={"text": text},
+        sequences={"text": text, "read": read},
         main_sequence="text",
     )
 
@@ -32,7 +32,7 @@ def test_it_knows_its_tokens_segments_stacks_and_sites(encoder_decoder):
     assert [site.layer for site in encoder_decoder.sites] == [0, 1, 4]
 
 
-def test_the_main_stack_is_the_first_causal_one_or_else_the_first(encoder_decoder):
+def test_the_main_stack_is_the_first_that_reads_the_main_sequence_or_else_the_first(encoder_decoder):
     assert encoder_decoder.main_stack == "decoder.layers"
     assert encoder_decoder.select(stack="encoder.layers").main_stack == "encoder.layers"
 

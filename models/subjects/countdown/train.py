@@ -31,7 +31,7 @@ from attnscope.models.subjects.countdown.decoder import WEIGHTS, build_subject, 
 from attnscope.models.subjects.countdown.evaluate import (
     LONGEST_RESPONSE,
     accuracy,
-    respond_greedily,
+    respond,
 )
 from attnscope.models.subjects.countdown.optimizers import (
     build_optimizers,
@@ -186,7 +186,7 @@ def greedy_accuracies(model: Qwen3ForCausalLM, count: int) -> list[float]:
     shares = []
     for numbers in SIZES:
         problems = sample_problems(count, EVALUATION_SEED, numbers=numbers, split="test")
-        shares.append(accuracy(problems, respond_greedily(model, tokenizer, problems)))
+        shares.append(accuracy(problems, respond(model, tokenizer, problems)))
     return shares
 
 

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from attnscope.models.subjects.countdown import WEIGHTS, Problem, load_subject, sample_problems
-from attnscope.models.subjects.countdown.evaluate import accuracy, respond_greedily
+from attnscope.models.subjects.countdown.evaluate import accuracy, respond
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def test_the_shipped_weights_solve_held_out_problems(
 ) -> None:
     model, tokenizer = load_subject()
     problems = sample_problems(count, 7, numbers=numbers, split="test")
-    responses = respond_greedily(model, tokenizer, problems, longest=longest)
+    responses = respond(model, tokenizer, problems, longest=longest)
     assert accuracy(problems, responses) >= at_least
 
 
