@@ -32,7 +32,7 @@ def test_it_knows_its_tokens_segments_stacks_and_sites(encoder_decoder):
     assert [site.layer for site in encoder_decoder.sites] == [0, 1, 4]
 
 
-def test_the_main_stack_is_the_first_that_reads_the_main_sequence_or_else_the_first(encoder_decoder):
+def test_the_main_stack_is_where_the_main_sequence_reads_itself_or_the_first(encoder_decoder):
     assert encoder_decoder.main_stack == "decoder.layers"
     assert encoder_decoder.select(stack="encoder.layers").main_stack == "encoder.layers"
 
