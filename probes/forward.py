@@ -30,7 +30,7 @@ def forward(
         CaptureError: The model does not take these inputs.
     """
     model = subject.model
-    accepted = inspect.signature(model.forward).parameters
+    accepted = _accepted(model)
     tensors: dict[str, Any] = {
         name: value.to(subject.device) for name, value in encoded.model_inputs.items()
     }
@@ -38,8 +38,7 @@ def forward(
     unknown = [name for name in tensors if name not in accepted]
     if unknown:
         raise CaptureError(
-            f"{type(model).__name__} takes no {unknown}; its forward takes "
-            f"{[name for name in accepted if name != 'kwargs']}"
+            f"{type(model).__name__} takes no {unknown}; its forward takes {accepted}"
         )
     if "use_cache" in accepted:
         tensors["use_cache"] = False
@@ -52,6 +51,15 @@ def forward(
     if logits is None or not isinstance(logits, Tensor):
         return None
     return logits[0] if logits.ndim == 3 else logits
+
+
+def _accepted(model: nn.Module) -> list[str]:
+    """Return what a model's forward takes by name, through wrappers such as PEFT's and DDP's."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    unwrap: Any = getattr(model, "get_base_model", None)
+    inner = unwrap() if callable(unwrap) else getattr(model, "module", None)
+    return named + (_accepted(inner) if isinstance(inner, nn.Module) else [])
 
 
 def next_token_facts(

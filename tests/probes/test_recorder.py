@@ -232,3 +232,20 @@ def test_the_same_numbers_come_from_a_stored_trace(subject, tokens, tmp_path):
 def test_an_input_without_tokens_is_refused(subject):
     with pytest.raises(CaptureError, match="input_ids is empty"):
         capture(subject, {"input_ids": torch.zeros(1, 0, dtype=torch.long)})
+
+
+def test_a_wrapped_model_takes_what_the_model_inside_takes(model, tokens):
+    class Wrapper(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.module = inner
+
+        def forward(self, *args, **options):
+            return self.module(*args, **options)
+
+    trace = capture(Subject(Wrapper(model)), {"input_ids": tokens})
+    assert trace.sites[0].path == "module.model.layers.0.self_attn"
+    with pytest.raises(CaptureError, match="takes no \\['pixel_values'\\]"):
+        capture(
+            Subject(Wrapper(model)), {"input_ids": tokens, "pixel_values": torch.zeros(1, 3, 4, 4)}
+        )
