@@ -10,7 +10,7 @@ from attnscope.attention.errors import OperatorError
 from attnscope.attention.mask import Mask
 from attnscope.attention.operator import AttentionOperator
 
-__all__ = ["check_factors", "check_fit", "packed", "unpacked"]
+__all__ = ["check_factors", "check_fit", "mask_of", "packed", "unpacked"]
 
 
 def check_factors(query: Tensor, key: Tensor, sinks: Tensor | None) -> None:
@@ -34,6 +34,22 @@ def check_factors(query: Tensor, key: Tensor, sinks: Tensor | None) -> None:
         )
     if query.dtype != key.dtype:
         raise OperatorError(f"query is {query.dtype}, key is {key.dtype}; they need one type")
+
+
+def mask_of(mask: Mask | None, causal: bool | None, query: Tensor, key: Tensor) -> Mask:
+    """Return the mask that was given, or the causal one, the last query at the last key.
+
+    Raises:
+        OperatorError: Both a mask and `causal` were given, or the mask's arrays do not fit.
+    """
+    if mask is None:
+        if causal is False:
+            return Mask()
+        return Mask(after=0, query_origin=key.shape[-2] - query.shape[-2])
+    if causal is not None:
+        raise OperatorError("give causal= or mask=, not both: Mask(after=0) is the causal mask")
+    mask.check(query.shape[:-3], query.shape[-2], key.shape[-2])
+    return mask
 
 
 def check_fit(what: str, given: Tensor, operator: AttentionOperator, axis: str) -> None:

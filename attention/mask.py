@@ -187,6 +187,17 @@ class Mask:
         """Return which entries are visible at chosen queries and keys."""
         return self.visible(queries[:, None], keys[None, :])
 
+    def leaves_band_open(self, width: int, offset: int) -> bool:
+        """Return whether the rules are known to hide none of the last `width` keys of any query.
+
+        They are counted back from the key `offset` places after the query's own index.
+        """
+        if self._has_tensors or self.chunk is not None:
+            return False
+        nearest, furthest = self.offset - offset, self.offset - offset + width - 1
+        behind = self.before is None or furthest <= self.before
+        return behind and (self.after is None or -nearest <= self.after)
+
     def leaves_open(self, queries: slice, keys: slice) -> bool:
         """Return whether the rules are known to hide nothing in this tile (false is no promise)."""
         if self._has_tensors or self.chunk is not None:

@@ -23,6 +23,9 @@ __all__ = ["Scores"]
 _FUSED_BLOCK = 512
 """Queries of one fused call under a mask that needs blocks."""
 
+_BAND_SHARE = 4
+"""How many times smaller the blocks of a band are than those of other passes."""
+
 Attended = tuple[Float[Tensor, "batch head query dim"], Float[Tensor, "batch head query"]]
 
 
@@ -128,13 +131,19 @@ class Scores:
         """Yield the scores `s[t, t + offset - d]`, `0 <= d < width`, by blocks of queries."""
         batch, heads, queries, keys = self.shape
         rows = max(64, width)
-        step = max(rows, block_length((batch, heads, 1, 2 * width + rows)) // rows * rows)
+        # Blocks small enough for the cache: the few passes over them cost more than the products.
+        length = block_length((batch, heads, 1, 2 * width + rows)) // _BAND_SHARE
+        step = max(rows, length // rows * rows)
         distance = torch.arange(width, device=self.query.device)
+        open_inside = self.is_plain and self.mask.leaves_band_open(width, offset)
         for start in range(0, queries, step):
             block = slice(start, min(start + step, queries))
             products = _band_products(
                 self.query[:, :, block], self.key, start + offset, width, rows
             )
+            if open_inside and start + offset >= width - 1 and block.stop + offset <= keys:
+                yield block, products * self.scale
+                continue
             query = torch.arange(block.start, block.stop, device=self.query.device)[:, None]
             key = query + offset - distance
             scores = self.at(products, query, key.clamp(0, keys - 1))

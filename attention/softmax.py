@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnscope.attention.arguments import check_factors, check_fit, packed, unpacked
+from attnscope.attention.arguments import check_factors, check_fit, mask_of, packed, unpacked
 from attnscope.attention.bias import Bias, DenseBias
 from attnscope.attention.errors import OperatorError
 from attnscope.attention.fused import exponential
@@ -25,6 +25,9 @@ from attnscope.attention.tile import TILE_LIMIT, Index, check_tile_size, indices
 from attnscope.attention.transposition import transposed, transposed_by_blocks
 
 __all__ = ["SoftmaxAttention"]
+
+_LEAST_BAND = 64
+"""Diagonals that a band computes at least."""
 
 
 class SoftmaxAttention(AttentionOperator):
@@ -71,15 +74,7 @@ class SoftmaxAttention(AttentionOperator):
         key_axis: str = "token",
     ) -> None:
         check_factors(query, key, sinks)
-        if mask is not None and causal is not None:
-            raise OperatorError("give causal= or mask=, not both: Mask(after=0) is the causal mask")
-        if mask is None:
-            causal = causal is not False
-            mask = Mask(
-                after=0 if causal else None,
-                query_origin=key.shape[-2] - query.shape[-2] if causal else 0,
-            )
-        mask.check(query.shape[:-3], query.shape[-2], key.shape[-2])
+        mask = mask_of(mask, causal, query, key)
         self.query, self.key, self.sinks = query, key, sinks
         self._scores = Scores(
             query=query.reshape(-1, *query.shape[-3:]),
@@ -174,14 +169,15 @@ class SoftmaxAttention(AttentionOperator):
         if width < 1:
             raise OperatorError(f"band width is {width}; it counts diagonals and starts at 1")
         if not self._remembers or self._widest_band is None or self._widest_band.shape[-1] < width:
+            computed = max(width, _LEAST_BAND)  # the next metric often asks for a wider one
             normalizer = self._normalizer.total()
             pieces = [
                 exponential(scores, normalizer[:, :, block])
-                for block, scores in self._scores.band(width, offset)
+                for block, scores in self._scores.band(computed, offset)
             ]
-            band = torch.cat(pieces, dim=2).reshape(*self.shape[:-1], width)
+            band = torch.cat(pieces, dim=2).reshape(*self.shape[:-1], computed)
             self._widest_band = band.detach()
-            return band
+            return band[..., :width]
         return self._widest_band[..., :width]
 
     def log_normalizer(self) -> Float[Tensor, "*batch head query"]:

@@ -165,3 +165,19 @@ def test_rules_that_contradict_themselves_are_refused(rules: dict, text: str) ->
 def test_arrays_of_other_sizes_are_refused(rules: dict, text: str) -> None:
     with pytest.raises(OperatorError, match=text):
         Mask(**rules).check((2,), 4, 5)
+
+
+@given(
+    before=st.none() | st.integers(0, 6),
+    after=st.none() | st.integers(0, 3),
+    width=st.integers(1, 6),
+    shift=st.integers(-2, 2),
+)
+def test_a_band_that_is_called_open_hides_nothing(before, after, width, shift):
+    mask = Mask(before=before, after=after, query_origin=3)
+    query = torch.arange(20)[:, None]
+    key = query + 3 + shift - torch.arange(width)
+    if mask.leaves_band_open(width, 3 + shift):
+        assert bool(mask.visible(query, key).all())
+    elif before is None and after is None:
+        raise AssertionError("a mask without rules hides nothing")
