@@ -1,7 +1,8 @@
 """Streaming statistics beside the fused kernels, against peers that hold the maps.
 
 `python -m benchmarks.capture` measures every way on one model and the same tokens, each length in
-a process of its own, and writes the table. `--length` and `--repeats` narrow it down.
+a process of its own. The rows are kept in `capture.json` and drawn as a table; `--length` measures
+some lengths anew and keeps the others.
 """
 
 import json
@@ -26,6 +27,7 @@ RHYTHM = ("waad", "fai", "head_span", "sink_mass")
 COLUMNS = (*RHYTHM, "entropy", "received_attention")
 LENGTHS = (512, 2048, 8192, 32768)
 _DENSE_LIMIT = 2048
+_DATA = Path(__file__).with_name("capture.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,8 @@ def measure_length(length: int, repeats: int) -> list[Row]:
 
 def _row(length: int, way: str, runs: list[Observed], plain: list[Observed]) -> Row:
     seconds, beside = (min(run.seconds for run in some) for some in (runs, plain))
-    peak, baseline = (max(run.peak for run in some) for some in (runs, plain))
+    # The least peak: later runs stand on memory that earlier ones have not given back.
+    peak, baseline = (min(run.peak for run in some) for some in (runs, plain))
     return Row(length, way, seconds, seconds / beside, peak / 2**20, peak / baseline)
 
 
@@ -171,16 +174,24 @@ def main(
         rows = measure_length(lengths[0], repeats)
         worker.write_text(json.dumps([asdict(row) for row in rows]))
         return
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for tokens in lengths:
             kept = Path(folder) / f"{tokens}.json"
             runs = 1 if tokens > 8192 else min(repeats, 3) if tokens > 2048 else repeats
             command = ["--length", str(tokens), "--repeats", str(runs), "--worker", str(kept)]
             subprocess.run([sys.executable, "-m", "benchmarks.capture", *command], check=True)
-            rows += [Row(**row) for row in json.loads(kept.read_text())]
-            print(table(rows[-len(json.loads(kept.read_text())) :]), flush=True)
-    write_section("capture", table(rows))
+            _keep(json.loads(kept.read_text()))
+    write_section("capture", table([Row(**row) for row in json.loads(_DATA.read_text())]))
+
+
+def _keep(rows: list[dict[str, Any]]) -> None:
+    """Put the rows of one length in the place of its earlier ones."""
+    earlier = json.loads(_DATA.read_text()) if _DATA.exists() else []
+    others = [row for row in earlier if row["length"] != rows[0]["length"]]
+    merged = sorted([*others, *rows], key=lambda row: row["length"])
+    temporary = _DATA.with_suffix(".partial")
+    temporary.write_text(json.dumps(merged, indent=1) + "\n")
+    temporary.replace(_DATA)
 
 
 if __name__ == "__main__":
