@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 .PHONY: demo test lint tables clean
 
 demo: .venv/demo
-	$(BIN)/attnscope demo --output demo
+	$(BIN)/attnscope demo --output demo --force
 
 test: .venv/all lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
