@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnscope.attention.errors import OperatorError
 from attnscope.attention.operator import AttentionOperator
-from attnscope.attention.tile import TILE_LIMIT, Index, alike, check_tile_size, indices
+from attnscope.attention.tile import TILE_LIMIT, Index, alike, indices, tile_indices
 
 __all__ = ["DenseAttention"]
 
@@ -91,9 +91,8 @@ class DenseAttention(AttentionOperator):
         self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
     ) -> Float[Tensor, "*batch head some_query some_key"]:
         """Return stored entries; `limit` bounds what is copied."""
-        chosen_queries = indices(queries, self.queries, "query").to(self.device)
-        chosen_keys = indices(keys, self.keys, "key").to(self.device)
-        check_tile_size((*self.shape[:-2], len(chosen_queries), len(chosen_keys)), limit)
+        chosen_queries, chosen_keys = tile_indices(self.shape, queries, keys, limit=limit)
+        chosen_queries, chosen_keys = chosen_queries.to(self.device), chosen_keys.to(self.device)
         return self.pattern.index_select(-2, chosen_queries).index_select(-1, chosen_keys)
 
     def select_heads(self, heads: Index) -> "DenseAttention":

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnscope.attention.errors import OperatorError
 from attnscope.attention.operator import AttentionOperator
-from attnscope.attention.tile import TILE_LIMIT, Index, alike, check_tile_size, indices
+from attnscope.attention.tile import TILE_LIMIT, Index, alike, indices, tile_indices
 
 __all__ = ["OuterAttention"]
 
@@ -83,9 +83,8 @@ class OuterAttention(AttentionOperator):
         self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
     ) -> Float[Tensor, "*batch head some_query some_key"]:
         """Return products of the chosen rows of the factors."""
-        chosen_queries = indices(queries, self.queries, "query").to(self.device)
-        chosen_keys = indices(keys, self.keys, "key").to(self.device)
-        check_tile_size((*self.shape[:-2], len(chosen_queries), len(chosen_keys)), limit)
+        chosen_queries, chosen_keys = tile_indices(self.shape, queries, keys, limit=limit)
+        chosen_queries, chosen_keys = chosen_queries.to(self.device), chosen_keys.to(self.device)
         left = self.left.index_select(-2, chosen_queries).to(self.dtype)
         right = self.right.index_select(-2, chosen_keys).to(self.dtype)
         return left @ right.repeat_interleave(self.heads // right.shape[-3], dim=-3).mT

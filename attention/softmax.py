@@ -21,7 +21,7 @@ from attnscope.attention.normalizer import Normalizer
 from attnscope.attention.operator import AttentionOperator
 from attnscope.attention.riders import columns_of, moment_of
 from attnscope.attention.scores import Scores
-from attnscope.attention.tile import TILE_LIMIT, Index, check_tile_size, indices
+from attnscope.attention.tile import TILE_LIMIT, Index, indices, tile_indices
 from attnscope.attention.transposition import transposed, transposed_by_blocks
 
 __all__ = ["SoftmaxAttention"]
@@ -156,9 +156,8 @@ class SoftmaxAttention(AttentionOperator):
         self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
     ) -> Float[Tensor, "*batch head some_query some_key"]:
         """Return `exp(s - lse)` on a tile; only the chosen rows' normalizers are needed."""
-        chosen_queries = indices(queries, self.queries, "query").to(self.device)
-        chosen_keys = indices(keys, self.keys, "key").to(self.device)
-        check_tile_size((*self.shape[:-2], len(chosen_queries), len(chosen_keys)), limit)
+        chosen_queries, chosen_keys = tile_indices(self.shape, queries, keys, limit=limit)
+        chosen_queries, chosen_keys = chosen_queries.to(self.device), chosen_keys.to(self.device)
         scores = self._scores.tile(chosen_queries, chosen_keys)
         pattern = exponential(scores, self._normalizer.total(chosen_queries))
         return pattern.reshape(*self.shape[:-2], len(chosen_queries), len(chosen_keys))

@@ -16,6 +16,7 @@ __all__ = [
     "check_tile_size",
     "indices",
     "skew",
+    "tile_indices",
 ]
 
 Index = int | slice | Sequence[int] | Tensor
@@ -83,6 +84,19 @@ def alike(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Return two tensors in the wider of their types, so that they can be multiplied."""
     dtype = torch.promote_types(left.dtype, right.dtype)
     return left.to(dtype), right.to(dtype)
+
+
+def tile_indices(
+    shape: Sequence[int], queries: Index, keys: Index, *, limit: int
+) -> tuple[Tensor, Tensor]:
+    """Return the chosen queries and keys of an operator of this shape as positions.
+
+    Raises:
+        OperatorError: A position lies outside, or the tile has more than `limit` entries.
+    """
+    chosen = indices(queries, shape[-2], "query"), indices(keys, shape[-1], "key")
+    check_tile_size((*shape[:-2], len(chosen[0]), len(chosen[1])), limit)
+    return chosen
 
 
 def check_tile_size(shape: Sequence[int], limit: int) -> None:
