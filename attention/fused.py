@@ -44,7 +44,7 @@ def fused_attention(
     )
     query, key, padded = (_widen(part, width) for part in (query, key, value))
     if additive is not None:
-        additive = additive.to(_additive_type(query))
+        additive = _in_rows(additive.to(_additive_type(query)))
     output, log_normalizer = _Fused.apply(query, key, padded, additive, scale, causal)
     if additive is not None:
         log_normalizer = _mark_empty_rows(log_normalizer, additive)
@@ -65,7 +65,12 @@ def _kernel_width(width: int) -> int:
 
 
 def _widen(part: Tensor, width: int) -> Tensor:
-    return part if part.shape[-1] == width else pad(part, (0, width - part.shape[-1]))
+    return _in_rows(part if part.shape[-1] == width else pad(part, (0, width - part.shape[-1])))
+
+
+def _in_rows(part: Tensor) -> Tensor:
+    # The kernels take a row's numbers to lie side by side, and read others' where they do not.
+    return part if part.stride(-1) == 1 else part.contiguous()
 
 
 def _additive_type(query: Tensor) -> torch.dtype:

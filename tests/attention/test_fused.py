@@ -212,3 +212,31 @@ def test_a_gpu_takes_the_kernel_that_can(dtype: torch.dtype, settings: dict, ker
     assert normalizer.shape == query.shape[:3]
     assert any(kernel in name for name in names.called)
     assert not any("flash" in name for name in names.called) or kernel == "flash"
+
+
+LAYOUTS = {
+    "columns": lambda part: part.mT.contiguous().mT,
+    "strided": lambda part: part.repeat_interleave(2, dim=-1)[..., ::2],
+    "one number": lambda part: part[..., :1].expand_as(part),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("place", ["query", "key", "value", "additive"])
+def test_numbers_of_a_row_need_not_lie_side_by_side(layout: str, place: str) -> None:
+    parts = dict(
+        zip(("query", "key", "value"), (normal(i, 1, 2, 24, 8) for i in range(3)), strict=True)
+    )
+    parts["additive"] = normal(3, 1, 2, 24, 24)
+    parts[place] = LAYOUTS[layout](parts[place]).requires_grad_()
+    query, key, value, added = parts.values()
+    actual = fused_attention(query, key, value, scale=0.7, additive=added.detach())
+    expected = eager(query, key, value, added.detach(), False)
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    if place != "additive":
+        gradients = [
+            torch.autograd.grad(output.sum() + normalizer.sum(), parts[place])[0]
+            for output, normalizer in (actual, expected)
+        ]
+        torch.testing.assert_close(*gradients)
