@@ -105,6 +105,16 @@ class DenseAttention(AttentionOperator):
             key_axis=self.key_axis,
         )
 
+    def item(self, index: int) -> "DenseAttention":
+        """Return the map of one item of the batch."""
+        self._require_batch()
+        return DenseAttention(
+            self.pattern[index].detach(),
+            offset=self.offset,
+            query_axis=self.query_axis,
+            key_axis=self.key_axis,
+        )
+
     def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the matrix and what its axes are."""
         facts = {"offset": self.offset, "query_axis": self.query_axis, "key_axis": self.key_axis}

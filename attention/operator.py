@@ -18,13 +18,9 @@ from attnscope.attention.key_function import KeyFunction, key_one
 from attnscope.attention.tile import TILE_LIMIT, Index, block_length, skew
 
 if TYPE_CHECKING:
-    from attnscope.attention.algebra import (
-        ProductAttention,
-        ScaledAttention,
-        SumAttention,
-        TransposedAttention,
-    )
+    from attnscope.attention.algebra import ProductAttention, SumAttention, TransposedAttention
     from attnscope.attention.head_mean import MeanHeadAttention
+    from attnscope.attention.scale import ScaledAttention
 
 __all__ = ["AttentionOperator"]
 
@@ -80,6 +76,14 @@ class AttentionOperator(ABC):
     @abstractmethod
     def select_heads(self, heads: Index) -> "AttentionOperator":
         """Return the operator of some heads only, in the order given."""
+
+    @abstractmethod
+    def item(self, index: int) -> "AttentionOperator":
+        """Return the operator of one item of the first batch axis, cut from the graph.
+
+        Raises:
+            OperatorError: There is no batch axis.
+        """
 
     @abstractmethod
     def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -251,7 +255,7 @@ class AttentionOperator(ABC):
 
     def __mul__(self, factor: float) -> "ScaledAttention":
         """Return the operator times a number."""
-        from attnscope.attention.algebra import ScaledAttention
+        from attnscope.attention.scale import ScaledAttention
 
         return ScaledAttention(self, factor)
 
@@ -277,6 +281,10 @@ class AttentionOperator(ABC):
                 f"{what} needs rows that are distributions; "
                 f"those of {self!r} are not (ask its normalized())"
             )
+
+    def _require_batch(self) -> None:
+        if len(self.shape) == 3:
+            raise OperatorError(f"{self!r} has no batch axis to take an item of")
 
     def _require_offset(self, what: str) -> int:
         if self.offset is None:

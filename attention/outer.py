@@ -101,6 +101,17 @@ class OuterAttention(AttentionOperator):
             key_axis=self.key_axis,
         )
 
+    def item(self, index: int) -> "OuterAttention":
+        """Return the factors of one item of the batch."""
+        self._require_batch()
+        return OuterAttention(
+            self.left[index].detach(),
+            self.right[index].detach(),
+            offset=self.offset,
+            query_axis=self.query_axis,
+            key_axis=self.key_axis,
+        )
+
     def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the two factors."""
         facts = {"offset": self.offset, "query_axis": self.query_axis, "key_axis": self.key_axis}

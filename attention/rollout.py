@@ -69,6 +69,10 @@ class _ResidualMean(ProductAttention):
         weights = weights * self._factor
         return self.mean.apply_transpose(weights) + weights
 
+    def item(self, index: int) -> "_ResidualMean":
+        """Return the mean of one item of the batch."""
+        return _ResidualMean(self.operands[0].item(index))
+
     def select_heads(self, heads: Index) -> "_ResidualMean":
         """Return itself: there is one head."""
         indices(heads, 1, "head")

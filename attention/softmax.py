@@ -247,8 +247,7 @@ class SoftmaxAttention(AttentionOperator):
         self, index: int, *, query_axis: str | None = None, key_axis: str | None = None
     ) -> "SoftmaxAttention":
         """Return one item of the batch, cut from the graph, with what is already known of it."""
-        if self.query.ndim == 3:
-            raise OperatorError(f"{self!r} has no batch axis to take an item of")
+        self._require_batch()
         selected = self._rebuilt(
             query=self.query[index].detach(),
             key=self.key[index].detach(),

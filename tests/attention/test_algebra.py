@@ -14,9 +14,11 @@ from attnscope.attention import (
     OuterAttention,
     ProductAttention,
     RowScaledAttention,
+    ScaledAttention,
     SoftmaxAttention,
     SumAttention,
     key_position,
+    operator_from,
 )
 from tests.attention.oracle import band_of
 from tests.attention.strategies import normal
@@ -44,6 +46,10 @@ COMBINATIONS: dict[str, tuple[Operators, Matrices]] = {
     "product": (lambda a, b, c: a @ b, lambda a, b, c: a @ b),
     "signed product": (lambda a, b, c: ProductAttention((a, b, c)), lambda a, b, c: a @ b @ c),
     "multiple": (lambda a, b, c: 0.5 * a, lambda a, b, c: 0.5 * a),
+    "multiple by head": (
+        lambda a, b, c: ScaledAttention(a, torch.tensor([0.25, -2.0])),
+        lambda a, b, c: a * torch.tensor([0.25, -2.0])[:, None, None],
+    ),
     "negative": (lambda a, b, c: a * -2.0, lambda a, b, c: -2 * a),
     "transpose": (lambda a, b, c: a.T, lambda a, b, c: a.mT),
     "mean": (lambda a, b, c: a.mean_heads(), lambda a, b, c: a.mean(-3, keepdim=True)),
@@ -182,12 +188,35 @@ def test_operators_that_do_not_fit_are_refused() -> None:
         small @ DenseAttention(torch.eye(2).expand(2, 1, 2, 2))
 
 
-def test_combinations_are_not_stored() -> None:
-    attention = DenseAttention(torch.eye(2)[None])
-    with pytest.raises(OperatorError, match="store the operators that it is made of"):
-        (attention + attention).parts()
-    with pytest.raises(OperatorError, match="SumAttention is a combination and is not stored"):
-        SumAttention.from_parts({}, {})
+def test_a_mean_over_heads_is_not_stored() -> None:
+    mean = DenseAttention(torch.eye(2)[None]).mean_heads()
+    with pytest.raises(OperatorError, match="store the operator that has them"):
+        mean.parts()
+    with pytest.raises(OperatorError, match="MeanHeadAttention is a mean over heads and is not"):
+        type(mean).from_parts({}, {})
+    with pytest.raises(OperatorError, match="a MeanHeadAttention is not stored; files hold"):
+        (mean + mean).parts()
+
+
+def test_an_inner_operator_that_is_not_there_is_named() -> None:
+    with pytest.raises(
+        OperatorError, match=r"no operator 'inner' is stored here; there are \['0'\]"
+    ):
+        operator_from("inner", {}, {"0": {}})
+
+
+def test_an_item_of_a_batch_is_that_of_the_matrix(
+    combination: tuple[Operators, Matrices],
+) -> None:
+    batch = combination[0](*operands((2,)))
+    torch.testing.assert_close(batch.item(1).dense(), batch.dense()[1])
+    with pytest.raises(OperatorError, match="has no batch axis"):
+        batch.item(1).item(0)
+
+
+def test_a_factor_is_one_number_or_one_for_each_head() -> None:
+    with pytest.raises(OperatorError, match=r"factor has shape \(3,\); .* each of 2 heads"):
+        ScaledAttention(operands()[0], torch.ones(3))
 
 
 def test_the_one_head_of_a_mean_is_its_only_one() -> None:

@@ -10,10 +10,19 @@ import torch
 from attnscope.attention import (
     AlibiBias,
     AttentionOperator,
+    ConvolutionAttention,
     DenseAttention,
+    GateAttention,
+    GroupedAttention,
+    HadamardAttention,
+    IndexedAttention,
+    KernelAttention,
     Mask,
     OuterAttention,
+    ScaledAttention,
     SoftmaxAttention,
+    SumAttention,
+    WindowedAttention,
 )
 from attnscope.traces import (
     Observation,
@@ -59,11 +68,72 @@ def masked_softmax(length: int) -> SoftmaxAttention:
     )
 
 
+def mixture(length: int) -> SumAttention:
+    share = torch.rand(HEADS)
+    content = ScaledAttention(softmax(length), share)
+    position = ScaledAttention(dense(length).normalized(), 1 - share)
+    return SumAttention([content, position], stochastic=True)
+
+
+def convolution(length: int) -> ConvolutionAttention:
+    return ConvolutionAttention(torch.randn(HEADS, 5), (length,))
+
+
+def gate(length: int) -> GateAttention:
+    return GateAttention(torch.randn(HEADS, length))
+
+
+def grouped(length: int) -> GroupedAttention:
+    read = SoftmaxAttention(
+        torch.randn(1, length, WIDTH), torch.randn(1, 8, WIDTH), causal=False, key_axis="group"
+    )
+    owner = torch.arange(length) * 8 // length == torch.arange(8)[:, None]
+    spread = DenseAttention(owner[None] * (8 / length), query_axis="group")
+    groups = torch.randn(2, HEADS, 8, WIDTH)
+    return GroupedAttention(read, spread, SoftmaxAttention(*groups, causal=False))
+
+
+def indexed(length: int) -> IndexedAttention:
+    index = (torch.arange(length)[:, None] - torch.arange(5)).clamp_min(-1)
+    weights = torch.rand(HEADS, length, 5).masked_fill(index < 0, 0)
+    return IndexedAttention(weights, index, length, offset=0)
+
+
+def kernel(length: int) -> KernelAttention:
+    query, key = torch.rand(HEADS, length, WIDTH), torch.rand(HEADS, length, WIDTH)
+    return KernelAttention(query, key, causal=True)
+
+
+def hadamard(length: int) -> HadamardAttention:
+    left, right = torch.randn(HEADS, length, WIDTH), torch.randn(HEADS, length, WIDTH)
+    return HadamardAttention(softmax(length), left, right)
+
+
+def windowed(length: int) -> WindowedAttention:
+    windows = torch.arange(length).reshape(-1, 8)
+    factors = torch.randn(2, len(windows), HEADS, 8, WIDTH)
+    return WindowedAttention(
+        SoftmaxAttention(*factors, causal=False), windows, windows, length, length, offset=0
+    )
+
+
 BUILDERS: dict[str, Callable[[int], AttentionOperator]] = {
+    "ConvolutionAttention": convolution,
     "DenseAttention": dense,
+    "GateAttention": gate,
+    "GroupedAttention": grouped,
+    "IndexedAttention": indexed,
+    "HadamardAttention": hadamard,
+    "KernelAttention": kernel,
     "OuterAttention": outer,
+    "ProductAttention": lambda length: softmax(length) @ dense(length),
+    "RowScaledAttention": lambda length: dense(length).normalized(),
+    "ScaledAttention": lambda length: 0.5 * softmax(length),
     "SoftmaxAttention": softmax,
     "SoftmaxAttention with everything": masked_softmax,
+    "SumAttention of shares": mixture,
+    "TransposedAttention": lambda length: softmax(length).T,
+    "WindowedAttention": windowed,
 }
 
 
