@@ -12,9 +12,11 @@ from attnscope.metrics.detectors import (
 from attnscope.metrics.entropy import attention_entropy, normalized_entropy, participation_ratio
 from attnscope.metrics.errors import MetricError
 from attnscope.metrics.future_influence import fai
+from attnscope.metrics.head_divergence import divergence_between, divergence_of_heads
 from attnscope.metrics.head_grouping import HeadGroups, group_mean, head_groups
 from attnscope.metrics.head_rhythm import Rhythm, rhythm
 from attnscope.metrics.locality import mean_distance, window_mass
+from attnscope.metrics.mass import negative_share, own_share, row_sum
 from attnscope.metrics.massive import largest_activations, massive_activations, median_activation
 from attnscope.metrics.measuring import Accumulator, measure, readings_of
 from attnscope.metrics.metric import Metric, Streamed
@@ -57,6 +59,8 @@ __all__ = [
     "attention_rollout",
     "coupling_of",
     "detector_score",
+    "divergence_between",
+    "divergence_of_heads",
     "duplicate_token_mass",
     "fai",
     "find_metric",
@@ -72,8 +76,10 @@ __all__ = [
     "measure",
     "median_activation",
     "middle_layers",
+    "negative_share",
     "nonlocality",
     "normalized_entropy",
+    "own_share",
     "participation_ratio",
     "patch_distance",
     "patch_window_mass",
@@ -86,6 +92,7 @@ __all__ = [
     "receiver_score",
     "rhythm",
     "rhythm_coupling",
+    "row_sum",
     "sentence_attention",
     "sentence_spans",
     "share_count",

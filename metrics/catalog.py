@@ -1,5 +1,6 @@
 """The catalog of metrics: every metric that can be asked for by name."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -7,7 +8,10 @@ from attnscope.attention import key_position
 from attnscope.metrics.entropy import attention_entropy, normalized_entropy, participation_ratio
 from attnscope.metrics.errors import MetricError
 from attnscope.metrics.future_influence import fai
+from attnscope.metrics.head_divergence import divergence_of_heads
+from attnscope.metrics.image_catalog import IMAGE_CATALOG
 from attnscope.metrics.locality import mean_distance, window_mass
+from attnscope.metrics.mass import negative_share, own_share, row_sum
 from attnscope.metrics.massive import largest_activations, median_activation
 from attnscope.metrics.metric import Metric
 from attnscope.metrics.observing import (
@@ -16,7 +20,6 @@ from attnscope.metrics.observing import (
     massive_activations_of,
     of_attention,
     of_hidden,
-    of_patches,
     of_response,
     previous_token_of,
     receiver_score_of,
@@ -24,7 +27,6 @@ from attnscope.metrics.observing import (
     sink_rate_of,
     vertical_score_of,
 )
-from attnscope.metrics.patch_locality import nonlocality, patch_distance, patch_window_mass
 from attnscope.metrics.sink import received_attention, sink_mass
 from attnscope.metrics.spans import head_span
 from attnscope.metrics.trace_catalog import TRACE_CATALOG
@@ -160,6 +162,30 @@ CATALOG: tuple[Metric, ...] = (
         measure=of_attention(participation_ratio),
     ),
     Metric(
+        name="row_sum",
+        title="Row sum",
+        axes=_QUERY,
+        paper="our own measure",
+        measure=of_attention(row_sum),
+    ),
+    Metric(
+        name="negative_share",
+        title="Negative share",
+        axes=_QUERY,
+        bounds=(0.0, 1.0),
+        paper="our own measure",
+        measure=of_attention(negative_share),
+    ),
+    Metric(
+        name="own_share",
+        title="Attention to the own position",
+        axes=_QUERY,
+        bounds=(0.0, 1.0),
+        needs=("positions",),
+        paper="our own measure",
+        measure=of_attention(own_share),
+    ),
+    Metric(
         name="previous_token",
         title="Previous-token score",
         axes=_HEAD,
@@ -210,38 +236,7 @@ CATALOG: tuple[Metric, ...] = (
         measure=receiver_score_of,
         options={"sentences": None, "proximity": 4},
     ),
-    Metric(
-        name="patch_distance",
-        title="Mean attention distance on the image",
-        unit="pixels",
-        axes=_HEAD,
-        bounds=(0.0, None),
-        needs=("shares", "grid"),
-        paper=_VIT,
-        measure=of_patches(patch_distance),
-        options={"image": 0, "patch_size": 16.0},
-    ),
-    Metric(
-        name="nonlocality",
-        title="Nonlocality",
-        unit="patches",
-        axes=("layer",),
-        bounds=(0.0, None),
-        needs=("shares", "grid"),
-        paper="d'Ascoli et al. 2021, arXiv:2103.10697, equation 8",
-        measure=of_patches(nonlocality),
-        options={"image": 0},
-    ),
-    Metric(
-        name="patch_window_mass",
-        title="Attention within a disk of patches",
-        axes=("layer", "head", "patch"),
-        bounds=(0.0, 1.0),
-        needs=("shares", "grid"),
-        paper="our own measure",
-        measure=of_patches(patch_window_mass),
-        options={"image": 0, "radius": 1.0},
-    ),
+    *IMAGE_CATALOG,
     Metric(
         name="largest_activation",
         title="Largest activations",
@@ -251,6 +246,17 @@ CATALOG: tuple[Metric, ...] = (
         paper=_MASSIVE,
         measure=of_hidden(largest_activations),
         options={"count": 3},
+    ),
+    Metric(
+        name="head_divergence",
+        title="Divergence between heads",
+        unit="nats",
+        axes=("layer", "head", "other_head"),
+        bounds=(0.0, math.log(2)),
+        needs=("distribution",),
+        paper="Roy et al. 2021, arXiv:2003.05997",
+        measure=of_attention(divergence_of_heads),
+        options={"queries": None, "most": 256},
     ),
     Metric(
         name="median_activation",

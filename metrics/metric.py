@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attnscope.attention import KeyFunction
+from attnscope.attention import GateAttention, KeyFunction
 from attnscope.metrics.errors import MetricError
 from attnscope.traces import Observation
 
@@ -20,7 +20,10 @@ NEEDS: Mapping[str, tuple[Callable[[Observation], bool], str]] = MappingProxyTyp
             lambda o: o.attention.stochastic,
             "rows that sum to 1 (pass renormalize=True to rescale rows that do not)",
         ),
-        "shares": (lambda o: not o.attention.signed, "attention that is nowhere negative"),
+        "shares": (
+            lambda o: not (o.attention.signed or isinstance(o.attention, GateAttention)),
+            "attention that is nowhere negative and spreads over keys, as a gate does not",
+        ),
         "positions": (
             lambda o: o.attention.offset is not None,
             "queries and keys that are positions of one sequence",

@@ -23,8 +23,11 @@ _ROWS = 512
 
 def forward(
     subject: Subject, encoded: Encoded, *, keep_logits: bool
-) -> Float[Tensor, "position vocabulary"] | None:
+) -> Float[Tensor, "..."] | None:
     """Return the logits of one forward pass, or None where the model has none.
+
+    They are `(position, vocabulary)`, `(1, class)` of a classifier, and whatever tensor a module
+    returns that is no whole model.
 
     Raises:
         CaptureError: The model does not take these inputs.
@@ -34,6 +37,8 @@ def forward(
     tensors: dict[str, Any] = {
         name: value.to(subject.device) for name, value in encoded.model_inputs.items()
     }
+    if "pixel_values" in tensors and "pixel_values" not in accepted and "x" in accepted:
+        tensors["x"] = tensors.pop("pixel_values")  # what timm calls a picture
     # Models of transformers swallow what they do not know, a picture given to a text model too.
     unknown = [name for name in tensors if name not in accepted]
     if unknown:
@@ -47,7 +52,7 @@ def forward(
             1  # a long context times a large vocabulary is more than all attention
         )
     output = model(**tensors)
-    logits = getattr(output, "logits", None)
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if logits is None or not isinstance(logits, Tensor):
         return None
     return logits[0] if logits.ndim == 3 else logits
@@ -63,7 +68,7 @@ def _accepted(model: nn.Module) -> list[str]:
 
 
 def next_token_facts(
-    logits: Float[Tensor, "position vocabulary"] | None, sequence: TokenSequence | None
+    logits: Float[Tensor, "..."] | None, sequence: TokenSequence | None
 ) -> tuple[Float[Tensor, " token"] | None, Float[Tensor, " token"] | None]:
     """Return each token's log-probability and the entropy of the distribution it was drawn from.
 

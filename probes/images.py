@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attnscope.traces import Segment, Segments, TokenSequence
+from attnscope.probes.axis_sequence import raster
+from attnscope.traces import Segment, TokenSequence
 
 __all__ = ["image_segments", "patch_sequence"]
 
@@ -47,14 +48,7 @@ def patch_sequence(
     grid = _patch_grid(length, config, tensors.get("pixel_values"))
     if grid is None:
         return TokenSequence(name=name, tokens=tuple(str(i) for i in range(length)), axis="patch")
-    extra = length - grid[0] * grid[1]
-    labels = [f"[{i}]" for i in range(extra)]
-    labels += [f"r{row}c{column}" for row in range(grid[0]) for column in range(grid[1])]
-    segments = [Segment(name="special", start=0, stop=extra)] if extra else []
-    segments.append(Segment(name="image", start=extra, stop=length, grid=grid))
-    return TokenSequence(
-        name=name, tokens=tuple(labels), axis="patch", segments=Segments(tuple(segments))
-    )
+    return raster(name, length, grid)
 
 
 def _patch_grid(length: int, config: Any, pixels: Tensor | None) -> tuple[int, int] | None:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnscope.probes.adapters.transformers_attention import AttentionCall, listening
+from attnscope.probes.adapters import ADAPTERS
+from attnscope.probes.attention_call import AttentionCall
 from attnscope.probes.collector import Collector, Recorder, Run
 from attnscope.probes.encoding import Encoded
 from attnscope.probes.errors import CaptureError
@@ -95,7 +96,12 @@ class _Capture:
         layers: Sequence[int] | None,
     ) -> None:
         self.subject, self.encoded, self.recorder, self.target = subject, encoded, recorder, target
-        self.namer = SiteNamer(subject.model, encoded, layers)
+        names = {
+            module: name
+            for adapter in ADAPTERS
+            for module, name in adapter.names(subject.model).items()
+        }
+        self.namer = SiteNamer(subject.model, encoded, layers, names)
         self.hidden: dict[str, Tensor] = {}
         self.pending: list[tuple[list[Observation], Tensor]] = []
 
@@ -109,7 +115,8 @@ class _Capture:
             called = stack.enter_context(missed_modules(model))
             if "hidden" in recorder.needs:
                 stack.enter_context(hidden_states(model, self.namer.blocks(), self.hidden))
-            stack.enter_context(listening(model, self._listen, self._riders))
+            for adapter in ADAPTERS:
+                stack.enter_context(adapter.listening(model, self._listen, self._riders))
             logits = forward(self.subject, self.encoded, keep_logits=self._needs_logits)
             missed = called.without(self.namer.heard)
             if not self.namer.heard:
@@ -183,7 +190,6 @@ def _nothing_heard(model: torch.nn.Module, missed: tuple[str, ...]) -> str:
         f"its attention modules are {', '.join(missed)}" if missed else "no attention module ran"
     )
     return (
-        f"nothing to record: the attention of {type(model).__name__} does not go through "
-        f"transformers' AttentionInterface ({kinds}). Models that compute their own softmax "
-        "need an adapter"
+        f"nothing to record: no adapter hears the attention of {type(model).__name__} ({kinds}). "
+        "Models that compute their own softmax need one of their own"
     )

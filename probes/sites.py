@@ -2,13 +2,15 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from attnscope.probes.adapters.transformers_attention import AttentionCall
+from attnscope.attention import AttentionOperator, SoftmaxAttention
+from attnscope.probes.attention_call import AttentionCall
+from attnscope.probes.axis_sequence import axis_sequence
 from attnscope.probes.encoding import Encoded
 from attnscope.probes.errors import CaptureError
 from attnscope.probes.images import patch_sequence
@@ -27,27 +29,39 @@ class SiteNamer:
         model: The model, whose module paths name the sites.
         encoded: The input, whose sequences are known.
         layers: Layer numbers to record; None for all.
+        names: `(stack, layer)` of modules whose path does not tell them by its first number.
     """
 
-    def __init__(self, model: nn.Module, encoded: Encoded, layers: Sequence[int] | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        encoded: Encoded,
+        layers: Sequence[int] | None,
+        names: Mapping[nn.Module, tuple[str, int]],
+    ) -> None:
         self._config = getattr(model, "config", None)
         self._paths = {module: name for name, module in model.named_modules()}
         self._encoded = encoded
         self._layers = None if layers is None else list(layers)
         self._calls: Counter[str] = Counter()
         self._found: set[int] = set()
-        self._counts = _layer_counts(self._paths.values())
+        self._names = names
+        self._counts = _layer_counts([*map(split_path, self._paths.values()), *names.values()])
         self.sequences: dict[str, TokenSequence] = {}
         self.heard: dict[str, None] = {}
+        self._stacks: dict[str, None] = {}
         self._main: tuple[str, bool] | None = None
 
     # --- which sites ------------------------------------------------------------------------
+
+    def _name(self, module: nn.Module) -> tuple[str, int]:
+        return self._names.get(module) or split_path(self._paths[module])
 
     def wants(self, module: nn.Module) -> bool:
         """Return whether the site of a module is to be recorded."""
         if self._layers is None:
             return True
-        stack, layer = split_path(self._paths[module])
+        stack, layer = self._name(module)
         count = self._counts.get(stack, layer + 1)
         asked = {wanted for wanted in self._layers if layer == wanted + count * (wanted < 0)}
         self._found |= asked
@@ -56,6 +70,7 @@ class SiteNamer:
     def hear(self, module: nn.Module) -> None:
         """Remember that a module's attention was seen."""
         self.heard[self._paths[module]] = None
+        self._stacks[self._name(module)[0]] = None
 
     def require_layers(self) -> None:
         """Refuse a request for layers that no stack has.
@@ -65,8 +80,7 @@ class SiteNamer:
         """
         missing = sorted(set(self._layers or ()) - self._found)
         if missing or self._layers == []:
-            stacks = [split_path(path)[0] for path in self.heard]
-            counts = {stack: self._counts.get(stack, 1) for stack in stacks}
+            counts = {stack: self._counts.get(stack, 1) for stack in self._stacks}
             raise CaptureError(
                 f"no layer {missing or 'asked for'} exists; layers by stack: {counts}"
             )
@@ -118,9 +132,42 @@ class SiteNamer:
         repeat: int = 0,
     ) -> Observation:
         path = self._paths[call.module]
-        stack, layer = split_path(path)
-        layer += repeat
+        stack, layer = self._name(call.module)
         suffix = "" if number is None else f"[{number}]"
+        if call.laid_out:
+            queries, keys = self._laid_out(call)
+            attention = call.attention.item(item)
+        else:
+            queries, keys, attention = self._guessed(call, path, item, number)
+        self._note_main(queries.name, causal=attention.causal)
+        return Observation(
+            site=Site(
+                stack=stack + suffix,
+                layer=layer + repeat,
+                path=path + suffix,
+                query_sequence=queries.name,
+                key_sequence=keys.name,
+            ),
+            attention=attention,
+            queries=queries,
+            keys=keys,
+            value=call.value[item].detach(),
+            hidden=_hidden_of(path, hidden, item),
+        )
+
+    def _laid_out(self, call: AttentionCall) -> tuple[TokenSequence, TokenSequence]:
+        """Return the sequences of a call whose operator says what its axes are."""
+        attention, known = call.attention, {**self._encoded.sequences, **self.sequences}
+        queries = axis_sequence(attention.query_axis, attention.queries, call.grid, known)
+        known[queries.name] = self.sequences[queries.name] = queries
+        keys = axis_sequence(attention.key_axis, attention.keys, call.key_grid, known)
+        self.sequences[keys.name] = keys
+        return queries, keys
+
+    def _guessed(
+        self, call: AttentionCall, path: str, item: int, number: int | None
+    ) -> tuple[TokenSequence, TokenSequence, AttentionOperator]:
+        """Return the sequences that the module's path tells, and the operator over them."""
         cross = bool(
             _CROSS.search(
                 path.rsplit(".", 2)[-2] + path.rsplit(".", 1)[-1] if "." in path else path
@@ -132,24 +179,9 @@ class SiteNamer:
         if len(keys) != call.attention.keys:
             keys = self._sequence(path, call.attention.keys, number, cross=True)
             cross = True
-        attention = call.attention.item(
-            item, query_axis=queries.axis, key_axis="memory" if cross else keys.axis
-        )
-        self._note_main(queries.name, causal=attention.causal)
-        return Observation(
-            site=Site(
-                stack=stack + suffix,
-                layer=layer,
-                path=path + suffix,
-                query_sequence=queries.name,
-                key_sequence=keys.name,
-            ),
-            attention=attention,
-            queries=queries,
-            keys=keys,
-            value=call.value[item].detach(),
-            hidden=_hidden_of(path, hidden, item),
-        )
+        attention = cast("SoftmaxAttention", call.attention)  # who needs to be told is of this kind
+        axis = "memory" if cross else keys.axis
+        return queries, keys, attention.item(item, query_axis=queries.axis, key_axis=axis)
 
     def _note_main(self, name: str, *, causal: bool) -> None:
         speaks = name == self._encoded.main_sequence
@@ -207,10 +239,9 @@ def split_path(path: str) -> tuple[str, int]:
     return ".".join(parts[:place] + parts[place + 1 :]), int(parts[place])
 
 
-def _layer_counts(paths: Any) -> dict[str, int]:
+def _layer_counts(names: Sequence[tuple[str, int]]) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for path in paths:
-        stack, layer = split_path(path)
+    for stack, layer in names:
         counts[stack] = max(counts.get(stack, 0), layer + 1)
     return counts
 

@@ -5,52 +5,35 @@ architecture that honours `AttentionInterface`. Whatever the model, the listener
 `AttentionOperator` and the values; the model is handed the operator's own output.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from attnscope.attention import Bias, DenseBias, KeyFunction, Mask, RelativeBias, SoftmaxAttention
+from attnscope.attention import Bias, DenseBias, Mask, RelativeBias, SoftmaxAttention
 from attnscope.probes.adapters.transformers_masks import lazy_mask, mask_inside
+from attnscope.probes.attention_call import AttentionCall, Listener, Riders
 
-__all__ = ["AttentionCall", "listening"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionCall:
-    """One call of an attention function.
-
-    Attributes:
-        module: The attention module that called.
-        attention: The operator, with the model's batch axis.
-        value: The values, `(batch, kv_head, key, dim)`.
-        output: The heads' outputs z, before W_O.
-    """
-
-    module: nn.Module
-    attention: SoftmaxAttention
-    value: Float[Tensor, "batch kv_head key dim"]
-    output: Float[Tensor, "batch head query dim"]
+__all__ = ["listening", "operator_of"]
 
 
-Listener = Callable[[AttentionCall], Float[Tensor, "batch head query dim"]]
 _serial = count()
 
 
 @contextmanager
-def listening(
-    model: nn.Module, listener: Listener, riders: Callable[[nn.Module], tuple[KeyFunction, ...]]
-) -> Iterator[None]:
+def listening(model: nn.Module, listener: Listener, riders: Riders) -> Iterator[None]:
     """Route every attention call of a model through `listener` while the context is open.
 
     The listener returns the output that the model goes on with. On leaving, whatever happened
     inside, the model's configurations and the library's tables are as they were.
     """
+    before = _implementations(model)
+    if not before:
+        yield
+        return
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -73,7 +56,6 @@ def listening(
         )
         return output.transpose(1, 2).contiguous(), None
 
-    before = _implementations(model)
     try:
         # Without its own mask function a registered attention would be left unmasked in silence.
         ALL_ATTENTION_FUNCTIONS._global_mapping[name] = attention_function

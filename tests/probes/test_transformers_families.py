@@ -22,5 +22,5 @@ def test_captured_maps_equal_eager_maps_and_the_model_is_left_alone(name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_model_with_its_own_softmax_is_refused_by_name(name):
     outcome = check(name)
-    assert "does not go through transformers' AttentionInterface" in outcome.refusal
+    assert "no adapter hears the attention of" in outcome.refusal
     assert outcome.sites == 0
