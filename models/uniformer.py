@@ -18,9 +18,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attnscope.attention import ConvolutionAttention, Mixing, SoftmaxAttention
+from attnscope.attention import ConvolutionAttention, Mixing
+from attnscope.models.self_attention import SelfAttention
 
-__all__ = ["GlobalAttention", "GlobalBlock", "LocalAttention", "LocalBlock"]
+__all__ = ["GlobalBlock", "LocalAttention", "LocalBlock"]
 
 
 class LocalAttention(nn.Module):
@@ -58,36 +59,6 @@ class LocalAttention(nn.Module):
         if self.affinity.bias is not None:
             mixed = mixed + self.affinity.bias[:, None, None]
         return self.output(mixed)
-
-
-class GlobalAttention(nn.Module):
-    """Global relation aggregation: plain multi-head softmax attention.
-
-    Args:
-        channels: Width.
-        heads: Number of heads.
-    """
-
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query_key_value = nn.Linear(channels, 3 * channels)
-        self.mixing = Mixing()
-        self.output = nn.Linear(channels, channels)
-
-    def forward(
-        self, tokens: Float[Tensor, "batch token channel"], grid: tuple[int, int]
-    ) -> Float[Tensor, "batch token channel"]:
-        """Return what the tokens read of each other; they stand in raster order on the grid."""
-        query, key, value = rearrange(
-            self.query_key_value(tokens),
-            "batch token (part head dim) -> part batch head token dim",
-            part=3,
-            head=self.heads,
-        )
-        attention = SoftmaxAttention(query, key, causal=False, query_axis="patch", key_axis="patch")
-        mixed = self.mixing(attention, value, grid=grid)
-        return self.output(rearrange(mixed, "batch head token dim -> batch token (head dim)"))
 
 
 class LocalBlock(nn.Module):
@@ -132,7 +103,7 @@ class GlobalBlock(nn.Module):
         super().__init__()
         self.position = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.attention_norm = nn.LayerNorm(channels, eps=1e-6)
-        self.attention = GlobalAttention(channels, heads)
+        self.attention = SelfAttention(channels, heads)
         self.mlp_norm = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = nn.Sequential(
             nn.Linear(channels, ratio * channels),

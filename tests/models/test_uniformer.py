@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attnscope.attention import ConvolutionAttention
-from attnscope.models.uniformer import GlobalAttention, GlobalBlock, LocalAttention, LocalBlock
+from attnscope.models.self_attention import SelfAttention
+from attnscope.models.uniformer import GlobalBlock, LocalAttention, LocalBlock
 from attnscope.models.uniformer_network import UNIFORMER_VARIANTS, UniFormer, UniFormerVariant
 from tests.models.capturing import assert_capture_keeps_the_contract
 
@@ -54,28 +55,6 @@ def test_one_map_of_all_local_heads_is_the_mean_size_of_their_kernels() -> None:
     assert shown.dense().tolist() == [[[2.0, 0.0], [0.0, 2.0]]]
 
 
-def global_attention_by_loops(module: GlobalAttention, tokens: Tensor) -> Tensor:
-    """Return the output for one sequence, head by head and query by query."""
-    width = tokens.shape[-1] // module.heads
-    query, key, value = module.query_key_value(tokens).chunk(3, dim=-1)
-    rows = []
-    for place in range(len(tokens)):
-        parts = []
-        for start in range(0, tokens.shape[-1], width):
-            part = slice(start, start + width)
-            scores = key[:, part] @ query[place, part] / width**0.5
-            parts.append(scores.softmax(0) @ value[:, part])
-        rows.append(torch.cat(parts))
-    return module.output(torch.stack(rows))
-
-
-def test_global_attention_is_softmax_attention() -> None:
-    torch.manual_seed(0)
-    module, tokens = GlobalAttention(6, 2).double(), torch.randn(2, 8, 6, dtype=torch.float64)
-    expected = torch.stack([global_attention_by_loops(module, item) for item in tokens])
-    torch.testing.assert_close(module(tokens, (2, 4)), expected)
-
-
 @pytest.mark.parametrize("block", [LocalBlock(2, 1), GlobalBlock(2, 1, 1)])
 def test_gradients_are_those_of_finite_differences(block: nn.Module) -> None:
     torch.manual_seed(0)
@@ -106,7 +85,7 @@ def test_published_sizes(variant: str, count: int) -> None:
 def test_the_two_daggers_differ_in_their_heads() -> None:
     with torch.device("meta"):
         heads = [
-            [module.heads for module in network.modules() if isinstance(module, GlobalAttention)]
+            [module.heads for module in network.modules() if isinstance(module, SelfAttention)]
             for network in (
                 UniFormer(UNIFORMER_VARIANTS["small_dagger"]),
                 UniFormer(UNIFORMER_VARIANTS["small_dagger_32"]),
