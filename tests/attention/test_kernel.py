@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnscope.attention import DenseAttention, KernelAttention, OperatorError, SoftmaxAttention
 from attnscope.attention.causal_product import causal_product
@@ -171,7 +172,7 @@ def test_a_long_sequence_never_has_a_map() -> None:
 def test_memory_grows_with_the_length_and_not_with_its_square() -> None:
     sizes = []
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
             result = function(*arguments, **(keywords or {}))
             sizes.extend(r.numel() for r in [result] if isinstance(r, Tensor))
