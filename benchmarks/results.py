@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["README", "RESULTS", "machine", "write_section"]
+__all__ = ["PROBES_PAGE", "RESULTS", "machine", "write_section"]
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-README = Path(__file__).parents[1] / "README.md"
+PROBES_PAGE = Path(__file__).parents[1] / "probes" / "README.md"
 
 
 def machine() -> str:

@@ -20,7 +20,12 @@ from attnscope.metrics.mass import negative_share, own_share, row_sum
 from attnscope.metrics.massive import largest_activations, massive_activations, median_activation
 from attnscope.metrics.measuring import Accumulator, measure, readings_of
 from attnscope.metrics.metric import Metric, Streamed
-from attnscope.metrics.patch_locality import nonlocality, patch_distance, patch_window_mass
+from attnscope.metrics.patch_locality import (
+    nonlocality,
+    patch_distance,
+    patch_window_mass,
+    relative_nonlocality,
+)
 from attnscope.metrics.peaks import local_peaks
 from attnscope.metrics.preplan_anchor import anchor_tokens, preplan_tokens, waad_change
 from attnscope.metrics.reading import Reading
@@ -90,6 +95,7 @@ __all__ = [
     "received_attention",
     "receiver_heads",
     "receiver_score",
+    "relative_nonlocality",
     "rhythm",
     "rhythm_coupling",
     "row_sum",

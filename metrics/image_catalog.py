@@ -2,7 +2,12 @@
 
 from attnscope.metrics.metric import Metric
 from attnscope.metrics.observing import of_patches
-from attnscope.metrics.patch_locality import nonlocality, patch_distance, patch_window_mass
+from attnscope.metrics.patch_locality import (
+    nonlocality,
+    patch_distance,
+    patch_window_mass,
+    relative_nonlocality,
+)
 
 __all__ = ["IMAGE_CATALOG"]
 
@@ -30,6 +35,16 @@ IMAGE_CATALOG: tuple[Metric, ...] = (
         needs=("shares", "grid"),
         paper="d'Ascoli et al. 2021, arXiv:2103.10697, equation 8",
         measure=of_patches(nonlocality),
+        options={"image": 0},
+    ),
+    Metric(
+        name="relative_nonlocality",
+        title="Nonlocality, share of the uniform head's",
+        axes=_HEAD,
+        bounds=(0.0, None),
+        needs=("shares", "grid"),
+        paper="d'Ascoli et al. 2021, arXiv:2103.10697, equation 8; the share is ours",
+        measure=of_patches(relative_nonlocality),
         options={"image": 0},
     ),
     Metric(

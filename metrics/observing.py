@@ -81,7 +81,12 @@ def of_patches(metric: Callable[..., Tensor]) -> Measurement:
     """Return the measurement of one image's patches; `image` counts segments with a grid."""
 
     def measure(observation: Observation, image: int = 0, **options: object) -> Tensor:
-        run = _image(observation, image)
+        site, run = observation.site, _image(observation, image)
+        if site.query_sequence != site.key_sequence:
+            raise MetricError(
+                f"{site.path} reads {site.key_sequence!r} from {site.query_sequence!r}; distances "
+                "between patches need queries and keys on one grid"
+            )
         return metric(observation.attention, run.grid, run.positions, **options)
 
     return measure

@@ -10,7 +10,7 @@ from attnscope.attention import AttentionOperator
 from attnscope.metrics.errors import MetricError
 from attnscope.metrics.rows import mean_rows, precise, row_shares
 
-__all__ = ["nonlocality", "patch_distance", "patch_window_mass"]
+__all__ = ["nonlocality", "patch_distance", "patch_window_mass", "relative_nonlocality"]
 
 _TILE = 2**22
 """Entries of the tiles that a pass over the patches holds at once."""
@@ -82,6 +82,40 @@ def nonlocality(
     return patch_distance(attention, grid, patches).mean(-1)
 
 
+def relative_nonlocality(
+    attention: AttentionOperator, grid: tuple[int, int], patches: Sequence[int] | None = None
+) -> Float[Tensor, "*batch head"]:
+    """Return the nonlocality of each head as a share of what uniform attention has on the grid.
+
+    ``mean_i sum_j A_ij ||p_i - p_j||``, rows rescaled to the patches alone, divided by the mean
+    distance of two patches: 1 for a head that reads all patches alike, 0 for one in which each
+    patch reads itself, so that layers with other grids, class and register tokens compare. More
+    than 1 for heads that look past their neighborhood. NaN on a grid of one patch, and where no
+    patch reads a patch.
+
+    Args:
+        attention: Attention whose rows are distributions, or parts of one.
+        grid: Rows and columns of patches.
+        patches: Position of each patch, row by row; by default all positions are patches.
+
+    Raises:
+        MetricError: The patches do not fill the grid, or the attention is not a distribution.
+
+    Reference: d'Ascoli et al. 2021, arXiv:2103.10697, equation 8, for a model without class token;
+        the division is ours.
+
+    Example:
+        >>> from attnscope.attention import DenseAttention
+        >>> maps = torch.stack([torch.full((4, 4), 0.25), torch.eye(4)])  # uniform, identity
+        >>> relative_nonlocality(DenseAttention(maps, offset=None), (2, 2)).tolist()
+        [1.0, 0.0]
+    """
+    share = _by_patch(
+        attention, grid, patches, lambda tile, gap: (tile * gap).sum(-1) / tile.sum(-1)
+    )
+    return mean_rows(share, ~share.isnan()) / _mean_gap(grid)
+
+
 def patch_window_mass(
     attention: AttentionOperator,
     grid: tuple[int, int],
@@ -138,6 +172,16 @@ def _by_patch(
     ]
     inside = mass[..., rows.to(mass.device)]
     return torch.where(inside.isnan(), torch.nan, torch.cat(reduced, dim=-1))
+
+
+def _mean_gap(grid: tuple[int, int]) -> float:
+    """Return the mean distance of two patches of a grid, NaN where there is one patch alone."""
+    steps = [torch.arange(size, dtype=torch.float64) for size in grid]
+    # A distance of d > 0 steps lies between 2 (size - d) ordered pairs of one row.
+    pairs = [(size - step) * (1 + (step > 0)) for size, step in zip(grid, steps, strict=True)]
+    distance = torch.hypot(steps[0][:, None], steps[1])
+    total = float((pairs[0][:, None] * pairs[1] * distance).sum())
+    return total / (grid[0] * grid[1]) ** 2 or torch.nan
 
 
 def _gaps(

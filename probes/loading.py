@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from attnscope.probes.adapters.timm_models import is_timm, load_timm
 from attnscope.probes.errors import CaptureError
 from attnscope.probes.subject import Subject
 
@@ -23,7 +24,8 @@ def load(
     a language model, an encoder-decoder, else the bare model.
 
     Args:
-        model: A folder in the transformers format, or a hub id.
+        model: A folder in the format of transformers or timm, or a hub id; those that begin with
+            `timm/` are timm's, which are read from safetensors alone.
         revision: Branch, tag or commit on the hub.
         device: Where to put the model; where there is a GPU, by default there.
         dtype: Type of the weights; by default the checkpoint's own.
@@ -32,6 +34,8 @@ def load(
     Raises:
         CaptureError: There is no such model, or no class of transformers fits it.
     """
+    if is_timm(str(model)):
+        return load_timm(str(model), revision=revision, device=device, dtype=dtype)
     import torch
     import transformers
 

@@ -1,5 +1,7 @@
 """What metrics of operators take from an observation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,6 +39,13 @@ def test_patches_are_those_of_the_image_that_was_asked_for() -> None:
     )
     with pytest.raises(MetricError, match="no image 1 in sequence 'text'; it has 1 segments"):
         of_patches(patch_distance)(seen, image=1)
+
+
+def test_patches_that_are_read_from_another_grid_have_no_distances() -> None:
+    seen = observation(0)
+    pooled = replace(seen, site=replace(seen.site, query_sequence="image 1x1"))
+    with pytest.raises(MetricError, match=r"reads 'text' from 'image 1x1'; distances between"):
+        of_patches(patch_distance)(pooled)
 
 
 def test_sentences_are_those_of_the_response_unless_given() -> None:

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attnscope.attention import DenseAttention, SoftmaxAttention
-from attnscope.metrics import MetricError, nonlocality, patch_distance, patch_window_mass
+from attnscope.metrics import (
+    MetricError,
+    nonlocality,
+    patch_distance,
+    patch_window_mass,
+    relative_nonlocality,
+)
 from tests.metrics.patterns import NAN, close, lists, normal, pattern, sheet
 
 UNIFORM = DenseAttention(torch.full((1, 4, 4), 0.25))
@@ -31,6 +37,25 @@ def test_the_case_worked_by_hand() -> None:
     close(patch_window_mass(UNIFORM, (2, 2), radius=0.0), [[0.25] * 4])
 
 
+@pytest.mark.parametrize(
+    ("side", "distance"),
+    [(2, 0.853553), (3, 1.453311), (7, 3.609465), (14, 7.280764), (16, 8.326075)],
+)
+def test_uniform_attention_has_the_nonlocality_of_its_grid(side: int, distance: float) -> None:
+    flat = SoftmaxAttention(torch.zeros(1, side**2, 1), torch.zeros(1, side**2, 1), causal=False)
+    close(nonlocality(flat, (side, side)), distance)
+    close(relative_nonlocality(flat, (side, side)), [1.0])
+
+
+def test_relative_nonlocality_leaves_out_what_is_spent_on_the_class_token() -> None:
+    maps = torch.full((2, 5, 5), 0.1)
+    maps[:, :, 0] = 0.6
+    maps[1, 1:, 1:] = 0.4 * torch.eye(4)
+    A = DenseAttention(maps)
+    close(relative_nonlocality(A, (2, 2), [1, 2, 3, 4]), [1.0, 0.0])
+    close(relative_nonlocality(A.select_heads([0]), (1, 1), [2]), [NAN])
+
+
 @pytest.mark.parametrize("grid", [(2, 3), (3, 2), (1, 6)])
 def test_agrees_with_a_loop_over_lists_without_class_and_register_tokens(
     grid: tuple[int, int],
@@ -42,6 +67,9 @@ def test_agrees_with_a_loop_over_lists_without_class_and_register_tokens(
     distance = [sum(w * d for row in head for w, d in row) / 6 for head in slow]
     close(patch_distance(A, grid, patches, patch_size=4.0), [4 * d for d in distance])
     close(nonlocality(A, grid, patches), sum(distance) / 3)
+    every = [math.dist(divmod(p, grid[1]), divmod(q, grid[1])) for p in range(6) for q in range(6)]
+    shares = [sum(sum(w * d for w, d in row) / sum(w for w, _ in row) for row in h) for h in slow]
+    close(relative_nonlocality(A, grid, patches), [s / 6 / (sum(every) / 36) for s in shares])
     mass = [[sum(w for w, d in row if d <= 1.5) for row in head] for head in slow]
     close(patch_window_mass(A, grid, patches, radius=1.5), mass)
 
