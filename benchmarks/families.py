@@ -1,8 +1,8 @@
 """One contract for every architecture of transformers.
 
-`python -m benchmarks.families` checks each on a tiny random model and writes the README's table: a
-captured map equals the model's own eager map, the logits under capture are what they were, and
-hooks, modes and configurations are left alone.
+`python -m benchmarks.families` checks each on a tiny random model and writes the table of
+probes/README.md: a captured map equals the model's own eager map, the logits under capture are what
+they were, and hooks, modes and configurations are left alone.
 """
 
 import sys
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attnscope.probes import CaptureError, Subject, capture
-from benchmarks.results import README, write_section
+from benchmarks.results import PROBES_PAGE, write_section
 from benchmarks.tiny_models import FAMILIES, Inputs, tiny
 
 __all__ = ["Outcome", "check"]
@@ -60,6 +60,9 @@ def check(name: str) -> Outcome:
 _EAGER_ONLY = ("Gemma 2", "gpt-oss", "GPT-J", "BLOOM", "MPT", "Mamba", "DeBERTa-v2")
 """Families that offer no fused kernel of the library's own to compare with."""
 
+_OWN_SOFTMAX = ("GPT-J", "BLOOM", "Falcon", "MPT", "DeBERTa-v2")
+"""Families that do not go through the library's seam; they return their maps when asked."""
+
 
 def _logits(model: nn.Module, inputs: Inputs) -> Tensor:
     with torch.no_grad():
@@ -77,6 +80,10 @@ def _eager_maps(
     """Return the maps that the model's own eager functions compute, in the order of their calls."""
     model, _ = tiny(name, "eager")
     model.load_state_dict(like.state_dict())
+    if name in _OWN_SOFTMAX:
+        with torch.no_grad():
+            returned = model(**inputs, output_attentions=True).attentions
+        return {path: [*found] for path, found in zip(sorted(paths), returned, strict=True)}
     names = {module: path for path, module in model.named_modules()}
     maps: dict[str, list[Tensor]] = {path: [] for path in paths}
 
@@ -88,8 +95,18 @@ def _eager_maps(
 
         return function
 
-    sources = {sys.modules[type(model.get_submodule(path)).__module__] for path in paths}
+    def weighing(module: nn.Module, args: Any, options: Any) -> None:
+        asked = options | {"need_weights": True, "average_attn_weights": False}
+        plain: Any = nn.MultiheadAttention.forward
+        maps[names[module]].extend(plain(module, *args, **asked)[1])
+
+    heard = [model.get_submodule(path) for path in paths]
+    of_torch = [module for module in heard if isinstance(module, nn.MultiheadAttention)]
+    sources = {sys.modules[type(module).__module__] for module in heard if module not in of_torch}
     with ExitStack() as stack, torch.no_grad():
+        for module in of_torch:
+            handle = module.register_forward_pre_hook(weighing, with_kwargs=True)
+            stack.callback(handle.remove)
         for source in sources:
             wrapped = keeping(source.eager_attention_forward)
             stack.enter_context(patch.object(source, "eager_attention_forward", wrapped))
@@ -136,7 +153,7 @@ def main() -> None:
         else:
             errors = f"{outcome.error:.0e} | {outcome.logits_error:.0e}"
             lines.append(f"| {name} | {outcome.sites} | {errors} | works |")
-    write_section("families", "\n".join(lines), README)
+    write_section("families", "\n".join(lines), PROBES_PAGE)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from attnscope.probes.collector import Collector, Recorder, Run
 from attnscope.probes.encoding import Chat, Encoded
 from attnscope.probes.errors import CaptureError
+from attnscope.probes.lens_cache import LensCache
 from attnscope.probes.loading import load
 from attnscope.probes.recorder import capture, capture_each
 from attnscope.probes.streaming import Measuring
@@ -15,6 +16,7 @@ __all__ = [
     "Collector",
     "Encoded",
     "Inputs",
+    "LensCache",
     "Logit",
     "LogitDifference",
     "Measuring",

@@ -39,6 +39,8 @@ def forward(
     }
     if "pixel_values" in tensors and "pixel_values" not in accepted and "x" in accepted:
         tensors["x"] = tensors.pop("pixel_values")  # what timm calls a picture
+    if "input_ids" in tensors and "input_ids" not in accepted and "input" in accepted:
+        tensors["input"] = tensors.pop("input_ids")  # what TransformerLens calls tokens
     # Models of transformers swallow what they do not know, a picture given to a text model too.
     unknown = [name for name in tensors if name not in accepted]
     if unknown:

@@ -8,7 +8,7 @@ from torch import nn
 
 from attnscope.probes.attention_call import Listener, Riders
 
-__all__ = ["Adapter", "no_names"]
+__all__ = ["Adapter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +24,3 @@ class Adapter:
 
     listening: Callable[[nn.Module, Listener, Riders], AbstractContextManager[None]]
     names: Callable[[nn.Module], Mapping[nn.Module, tuple[str, int]]]
-
-
-def no_names(model: nn.Module) -> dict[nn.Module, tuple[str, int]]:
-    """Return no names: the first number of every path is the layer."""
-    return {}
