@@ -19,11 +19,13 @@ class Observed:
 
     Attributes:
         seconds: Wall time.
-        peak: Highest resident size of the process meanwhile, in bytes, as the kernel counts it.
+        before: Resident size of the process before, in bytes, as the kernel counts it.
+        peak: The highest meanwhile.
         result: What the call returned.
     """
 
     seconds: float
+    before: int
     peak: int
     result: Any
 
@@ -32,8 +34,13 @@ def observed(call: Callable[[], Any]) -> Observed:
     """Return a call's time, peak memory and result (Linux only)."""
     gc.collect()
     _CLEAR.write_text("5")  # sets the high-water mark back to the present size
+    before = _resident("VmRSS")
     start = time.perf_counter()
     result = call()
     seconds = time.perf_counter() - start
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-    return Observed(seconds, int(line.split()[1]) * 1024, result)
+    return Observed(seconds, before, _resident("VmHWM"), result)
+
+
+def _resident(name: str) -> int:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
