@@ -8,6 +8,7 @@ from attnscope.attention.algebra import (
 from attnscope.attention.bias import AlibiBias, Bias, DenseBias, RelativeBias
 from attnscope.attention.convolution import ConvolutionAttention
 from attnscope.attention.dense import DenseAttention
+from attnscope.attention.display import held_bytes
 from attnscope.attention.errors import OperatorError
 from attnscope.attention.gate import GateAttention
 from attnscope.attention.grouped import GroupedAttention
@@ -58,6 +59,7 @@ __all__ = [
     "SumAttention",
     "TransposedAttention",
     "WindowedAttention",
+    "held_bytes",
     "indexed_scores",
     "key_position",
     "nested_parts",

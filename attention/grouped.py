@@ -14,6 +14,7 @@ from attnscope.attention.combined import Combined
 from attnscope.attention.errors import OperatorError
 from attnscope.attention.nesting import nested_parts, operator_from
 from attnscope.attention.operator import AttentionOperator
+from attnscope.attention.row_entropy import entropy_of
 from attnscope.attention.tile import TILE_LIMIT, Index, alike, check_tile_size, indices
 
 __all__ = ["GroupedAttention"]
@@ -165,7 +166,7 @@ class GroupedAttention(Combined):
             return super().entropy()
         within = self.spread.entropy().unsqueeze(-1)
         return self._rowwise_over_groups(
-            lambda reading: _entropy(reading) + (reading @ within).squeeze(-1), torch.nan
+            lambda reading: entropy_of(reading) + (reading @ within).squeeze(-1), torch.nan
         )
 
     def power_sum(self, exponent: float) -> Float[Tensor, "*batch head query"]:
@@ -257,8 +258,3 @@ def _shared(
     side_by_side = rearrange(columns, "... head row dim -> ... 1 row (head dim)")
     reached = product(side_by_side)
     return rearrange(reached, "... 1 row (head dim) -> ... head row dim", head=columns.shape[-3])
-
-
-def _entropy(reading: Tensor) -> Tensor:
-    # The logarithm's slope at 0 is infinite: a group that is not read would spoil every gradient.
-    return -(reading * reading.clamp_min(torch.finfo(reading.dtype).tiny).log()).sum(-1)

@@ -15,6 +15,7 @@ from attnscope.attention.arguments import check_fit
 from attnscope.attention.errors import OperatorError
 from attnscope.attention.gathering import Table, gather_dot, gather_sum, scatter_sum
 from attnscope.attention.operator import AttentionOperator
+from attnscope.attention.row_entropy import entropy_of
 from attnscope.attention.tile import TILE_LIMIT, Index, alike, indices, tile_indices
 
 __all__ = ["IndexedAttention", "indexed_scores"]
@@ -172,10 +173,7 @@ class IndexedAttention(AttentionOperator):
     def entropy(self) -> Float[Tensor, "*batch head query"]:
         """Return the entropy of each row over its distinct keys, in nats, O(T w)."""
         self._require_stochastic("entropy")
-        weights = self._distinct()
-        # The logarithm's slope at 0 is infinite: an unread key would turn gradients into NaN.
-        entropy = -(weights * weights.clamp_min(torch.finfo(self.dtype).tiny).log()).sum(-1)
-        return entropy.masked_fill(~self.valid_queries, torch.nan)
+        return entropy_of(self._distinct()).masked_fill(~self.valid_queries, torch.nan)
 
     def power_sum(self, exponent: float) -> Float[Tensor, "*batch head query"]:
         """Return `sum_j A_tj^p` over each row's distinct keys, O(T w)."""
@@ -263,8 +261,9 @@ def _check_index(index: Tensor, rows: torch.Size, keys: int) -> None:
         )
     if index.shape[-2] != rows[-1]:
         raise OperatorError(f"index has {index.shape[-2]} rows for {rows[-1]} queries")
-    if index.numel() and not (int(index.min()) >= -1 and int(index.max()) < keys):
+    low, high = (int(bound) for bound in index.aminmax()) if index.numel() else (0, keys - 1)
+    if low < -1 or high >= keys:
         raise OperatorError(
-            f"index holds {int(index.min())} to {int(index.max())}; there are {keys} keys, "
-            f"from 0 to {keys - 1}, and -1 means an empty slot"
+            f"index holds {low} to {high}; there are {keys} keys, from 0 to {keys - 1}, "
+            "and -1 means an empty slot"
         )

@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attnscope.attention.display import describe, to_html
 from attnscope.attention.errors import OperatorError
 from attnscope.attention.key_function import KeyFunction, key_one
+from attnscope.attention.row_entropy import entropy_of
 from attnscope.attention.tile import TILE_LIMIT, Index, block_length, skew
 
 if TYPE_CHECKING:
@@ -184,7 +186,7 @@ class AttentionOperator(ABC):
             OperatorError: Rows are not distributions; `normalized()` makes them so.
         """
         self._require_stochastic("entropy")
-        return self._rowwise(_row_entropy, undefined=torch.nan)
+        return self._rowwise(entropy_of, undefined=torch.nan)
 
     def power_sum(self, exponent: float) -> Float[Tensor, "*batch head query"]:
         """Return `sum_j A_tj^p` of each row; for `p = 2` the chance that two draws agree.
@@ -263,10 +265,11 @@ class AttentionOperator(ABC):
 
     def __repr__(self) -> str:
         """Return the mechanism and its sizes."""
-        return (
-            f"{type(self).__name__}(heads={self.heads}, queries={self.queries}, keys={self.keys}, "
-            f"{str(self.dtype).removeprefix('torch.')})"
-        )
+        return describe(self)
+
+    def _repr_html_(self) -> str:
+        """Return the same as a table, for notebooks."""
+        return to_html(self)
 
     def _rowwise(
         self, function: Callable[[Tensor], Tensor], undefined: float = 0.0
@@ -293,8 +296,3 @@ class AttentionOperator(ABC):
                 f"{self!r} maps {self.key_axis} keys to {self.query_axis} queries"
             )
         return self.offset
-
-
-def _row_entropy(block: Tensor) -> Tensor:
-    # The logarithm's slope at 0 is infinite: a hidden key would turn every gradient into NaN.
-    return -(block * block.clamp_min(torch.finfo(block.dtype).tiny).log()).sum(-1)

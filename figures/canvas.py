@@ -1,5 +1,6 @@
 """Empty figures of both libraries in one look, and what to do when a library is missing."""
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from attnscope.figures.errors import MissingLibraryError
@@ -132,7 +133,8 @@ def color_legend(
     numbers, texts = scale.ticks
     bar = figure.colorbar(drawn, cax=axes.inset_axes((1.02, 0, 0.022, 1)))
     bar.set_ticks(numbers, labels=texts, fontsize=8)
-    bar.set_label(scale.label, fontsize=8.5)
+    room = int(0.8 * figure.get_figheight() * 72 / (0.52 * 8.5))  # in letters of a usual width
+    bar.set_label(fill(scale.label, room), fontsize=8.5)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue] - the stubs give `outline` the type of its class
 
 

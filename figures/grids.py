@@ -13,6 +13,7 @@ from attnscope.figures.canvas import (
     plotly_color_legend,
     style_axes,
 )
+from attnscope.figures.display import screened_bundle
 from attnscope.figures.palette import contrasting_ink
 from attnscope.figures.quantity import label_of, precise_values, require_axes
 from attnscope.figures.scale import Scale, even_numbers, linear_scale
@@ -118,6 +119,9 @@ class HeadGrid:
             self._write_numbers(axes)
         color_legend(figure, axes, image, self.scale)
         return figure
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        return screened_bundle(self)
 
     def _write_numbers(self, axes: "matplotlib.axes.Axes") -> None:
         middle = {"ha": "center", "va": "center", "fontsize": 7}

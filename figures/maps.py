@@ -15,7 +15,9 @@ from attnscope.figures.canvas import (
     plotly_color_legend,
     style_axes,
 )
+from attnscope.figures.display import screened_bundle
 from attnscope.figures.errors import FigureError
+from attnscope.figures.head_map import quantity
 from attnscope.figures.reduction import Zoom, reduced_tile
 from attnscope.figures.scale import Scale, linear_scale, logarithmic_scale
 from attnscope.figures.token_text import escaped, position_labels
@@ -115,6 +117,9 @@ class AttentionMap:
         color_legend(figure, axes, image, self.scale)
         return figure
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        return screened_bundle(self)
+
     def _write_tokens(self, axes: "matplotlib.axes.Axes") -> None:
         if self.steps[1] == 1 and len(self.keys) <= _LABELS_THAT_FIT:
             axes.set_xticks(self.keys, self.key_labels, rotation=90, fontsize=7, parse_math=False)
@@ -155,7 +160,7 @@ def attention_map(
     queries, keys = zoom.positions(chosen)
     steps = zoom.step(queries), zoom.step(keys)
     values = reduced_tile(chosen, zoom)
-    label, bounds = _quantity(attention)
+    label, bounds = quantity(attention)
     heads = f"mean of {attention.heads} heads" if head is None and attention.heads > 1 else ""
     return AttentionMap(
         values=values,
@@ -190,14 +195,6 @@ def _fitting(tokens: Sequence[str] | None, length: int, axis: str) -> tuple[str,
     if tokens is not None and len(tokens) != length:
         raise FigureError(f"{len(tokens)} {axis} tokens for a map with {length} {axis} positions")
     return None if tokens is None else tuple(tokens)
-
-
-def _quantity(attention: AttentionOperator) -> tuple[str, tuple[float | None, float | None]]:
-    if attention.signed:
-        return "signed weight", (None, None)
-    if attention.stochastic:
-        return "attention (share of the query's row)", (0.0, 1.0)
-    return "weight", (0.0, None)
 
 
 def _how_reduced(zoom: Zoom, steps: tuple[int, int], attention: AttentionOperator) -> str:

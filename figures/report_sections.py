@@ -163,6 +163,12 @@ def _maps(pictures: TracePictures) -> str:
         maps.append(_figure(caption, embedded(shown.plotly())))
         if bool(shown.values.isnan().any()):
             gray = " What is gray cannot be: no token reads what comes after it."
+    if pictures.is_gated:
+        words = (
+            "<p>How much of itself each position keeps. A gate has no map from position to "
+            "position: none reads another, and what needs such a map is not measured here.</p>"
+        )
+        return words + "".join(maps)
     words = (
         "<p>Who looks at whom: each row is a token that reads, each column a token that is read; "
         "the brighter, the larger the share of the row. Colors go by powers of ten, so that what "

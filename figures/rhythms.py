@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnscope.figures.canvas import matplotlib_canvas, plotly_canvas, style_axes
+from attnscope.figures.display import screened_bundle
 from attnscope.figures.errors import FigureError
 from attnscope.figures.palette import ANCHOR, NEUTRAL, PREPLAN, Mark
 from attnscope.figures.panels import Panel
@@ -105,6 +106,9 @@ class RhythmPlot:
             above = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
             rows[0].legend(handles=handles, fontsize=7.5, frameon=False, ncols=2, **above)
         return figure
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        return screened_bundle(self)
 
     def _rows(self) -> list[dict[str, Any]]:
         """Return plotly's axis of each panel, from the top, with a gap between them."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from attnscope.figures.display import printed_bundle
 from attnscope.figures.palette import TEAL, Mark, tints
 from attnscope.figures.quantity import (
     positions_of,
@@ -83,6 +84,9 @@ class TokenRibbon:
 
     def _repr_html_(self) -> str:
         return self.html()
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        return {"text/html": self.html(), **printed_bundle(self)}
 
     def _word(self, place: int, fraction: float) -> RibbonWord:
         token, position = self.tokens[place], self.positions[place]

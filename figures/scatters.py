@@ -15,6 +15,7 @@ from attnscope.figures.canvas import (
     plotly_color_legend,
     style_axes,
 )
+from attnscope.figures.display import screened_bundle
 from attnscope.figures.errors import FigureError
 from attnscope.figures.palette import GLOBAL, LOCAL, MUTED, SEQUENTIAL, ColorStops, Mark
 from attnscope.figures.placement import Place, place_labels
@@ -158,6 +159,9 @@ class HeadScatter:
             for handle in filter(None, box.legend_handles):  # hollow: the color tells the layer
                 handle.set(array=None, facecolor="none")
         return figure
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        return screened_bundle(self)
 
     def _draw_points(
         self, axes: "matplotlib.axes.Axes", role: Mark

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from attnscope.attention import GateAttention
+from attnscope.figures.gates import GateMap, gate_map
 from attnscope.figures.grids import HeadGrid, head_grid
 from attnscope.figures.maps import AttentionMap, attention_map
 from attnscope.figures.palette import ANCHOR, PREPLAN, Mark
@@ -66,7 +68,9 @@ class TracePictures:
         positions = queries.segments["response"] if in_response else list(range(len(queries)))
         readings: dict[str, Reading] = {}
         reasons: dict[str, str] = {}
-        for name in (*HEAD_METRICS, *TOKEN_METRICS):
+        # A gate reads no other position: its distances would all be 0, and say nothing.
+        names = () if _is_gated(trace, stack) else (*HEAD_METRICS, *TOKEN_METRICS)
+        for name in names:
             if name == "mean_distance" and "head_span" in readings:
                 continue
             options = {"queries": positions} if name in ("mean_distance", "sink_mass") else {}
@@ -102,6 +106,11 @@ class TracePictures:
         """Return the number of heads of a layer."""
         first = next(site for site in self.trace.sites if site.stack == self.stack)
         return self.trace.attention[self.stack, first.layer].heads
+
+    @property
+    def is_gated(self) -> bool:
+        """Return whether every layer is a gate, which has no map from position to position."""
+        return _is_gated(self.trace, self.stack)
 
     @property
     def has_rhythm(self) -> bool:
@@ -189,31 +198,51 @@ class TracePictures:
         x, y = self.readings[self.distance], self.readings["entropy"]
         return head_scatter(x, y, groups=self.groups)
 
-    def maps(self, cells: int = 384) -> Iterator[tuple[str, HeadName, AttentionMap]]:
-        """Yield the maps of the two heads that differ most, in distance or else in entropy.
+    def maps(self, cells: int = 384) -> Iterator[tuple[str, HeadName, AttentionMap | GateMap]]:
+        """Yield the maps of the two heads that differ most: in distance, entropy or size of a gate.
 
-        Colors are logarithmic where they can be, so that a sink does not hide the rest.
+        Colors of an attention map are logarithmic where they can be, so that a sink does not hide
+        the rest.
         """
+        words, ranked = self._ranked()
+        for word, head in zip(words, ranked[:1] + ranked[1:][-1:], strict=False):
+            shown = self.map_of(head, Zoom(cells=cells))
+            if isinstance(shown, AttentionMap) and not shown.scale.diverging:
+                shown = shown.with_log_colors() if bool((shown.values > 0).any()) else shown
+            yield word, head, shown
+
+    def _ranked(self) -> tuple[tuple[str, str], list[HeadName]]:
+        if self.is_gated:
+            gates = self.trace.attention
+            sizes = {
+                HeadName(site.layer, head): size
+                for site in self.trace.select(stack=self.stack).sites
+                for head, size in enumerate(
+                    gates[self.stack, site.layer].absolute_mass().mean(-1).tolist()
+                )
+            }
+            return ("weakest", "strongest"), sorted(sizes, key=lambda head: sizes[head])
         name, words = self.distance, ("most local", "most global")
         if not name:
             name, words = "entropy", ("most focused", "most spread")
         ranked = self.heads_by(name) if name in self.readings else []
-        for word, (head, _) in zip(words, ranked[:1] + ranked[1:][-1:], strict=False):
-            shown = self.map_of(head, Zoom(cells=cells))
-            positive = not shown.scale.diverging and bool((shown.values > 0).any())
-            yield word, head, shown.with_log_colors() if positive else shown
+        return words, [head for head, _ in ranked]
 
-    def map_of(self, head: HeadName, zoom: Zoom) -> AttentionMap:
-        """Return the map of one head, with the tokens of its own sequences."""
+    def map_of(self, head: HeadName, zoom: Zoom) -> AttentionMap | GateMap:
+        """Return the map of one head, with the tokens of its own sequences; a gate on its grid."""
         where = (self.stack, head.layer)
         site = next(s for s in self.trace.sites if (s.stack, s.layer) == where)
+        attention, title = self.trace.attention[where], f"Layer {head.layer}, head {head.head}"
+        if isinstance(attention, GateAttention):
+            grid = _grid_of(self.trace.sequences[site.query_sequence])
+            return gate_map(attention, head.head, grid=grid, title=f"Gate of {title.lower()}")
         return attention_map(
-            self.trace.attention[where],
+            attention,
             head.head,
             zoom=zoom,
             query_tokens=self.trace.sequences[site.query_sequence].tokens,
             key_tokens=self.trace.sequences[site.key_sequence].tokens,
-            title=f"Layer {head.layer}, head {head.head}",
+            title=title,
         )
 
 
@@ -223,6 +252,17 @@ def _shown(reading: Reading, positions: list[int]) -> Reading:
         if axis in reading.axes:
             reading = reading.select(**{axis: positions})
     return reading.mean("query") if "head" in reading.axes and "query" in reading.axes else reading
+
+
+def _is_gated(trace: Trace, stack: str) -> bool:
+    layers = (site.layer for site in trace.select(stack=stack).sites)
+    return all(isinstance(trace.attention[stack, layer], GateAttention) for layer in layers)
+
+
+def _grid_of(sequence: TokenSequence) -> tuple[int, int] | None:
+    """Return rows and columns of the patches that end a sequence."""
+    runs = sequence.segments.runs
+    return runs[-1].grid if runs and runs[-1].stop == len(sequence) else None
 
 
 def _positions_of_ones(reading: Reading) -> tuple[int, ...]:
