@@ -3,6 +3,7 @@
 from attnscope.credit.assignment import Credit
 from attnscope.credit.bottom import bottom_share
 from attnscope.credit.catalog import RULES, CatalogedRule, find_rule
+from attnscope.credit.configured_rule import rule_named
 from attnscope.credit.errors import CreditError
 from attnscope.credit.extra_forward import calibrate, read_responses
 from attnscope.credit.flight_recorder import FlightRecorder, read_flight, recording_callback
@@ -17,6 +18,7 @@ from attnscope.credit.readings import Readings
 from attnscope.credit.ride import Ride, riding
 from attnscope.credit.row_alignment import emitting_row, own_row
 from attnscope.credit.rule import AmplifyingRule, Rule
+from attnscope.credit.rule_preset import with_preset
 from attnscope.credit.rules import (
     Coupled,
     Entropy,
@@ -33,6 +35,7 @@ from attnscope.credit.rules import (
     TokenClass,
     Uniform,
 )
+from attnscope.credit.stored_responses import calibrate_traces, trace_readings
 from attnscope.credit.thresholds import (
     FixedThreshold,
     largest_change,
@@ -49,6 +52,7 @@ from attnscope.credit.token_credit import token_advantages
 from attnscope.credit.token_rewards import implicit_rewards, redistributed_shares, returns_to_go
 from attnscope.credit.trl_riding_trainer import credit_riding
 from attnscope.credit.trl_trainer import credit_aware
+from attnscope.credit.verl_trainer import verl_credit_trainer
 
 __all__ = [
     "REV",
@@ -85,6 +89,7 @@ __all__ = [
     "Uniform",
     "bottom_share",
     "calibrate",
+    "calibrate_traces",
     "calibration_of",
     "completion_batch",
     "credit_aware",
@@ -109,6 +114,10 @@ __all__ = [
     "response_median",
     "returns_to_go",
     "riding",
+    "rule_named",
     "token_advantages",
+    "trace_readings",
     "unnormalized",
+    "verl_credit_trainer",
+    "with_preset",
 ]

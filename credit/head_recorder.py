@@ -67,7 +67,9 @@ class _EachHead:
 
     def __init__(self, plan: ReadingPlan, layers: tuple[int, ...], sizes: tuple[int, int]) -> None:
         self._plan, self._layers, self._sizes = plan, layers, sizes
-        self._statistics = (*dict.fromkeys(_STATISTIC_OF[name] for name in plan.attention), _SPAN)
+        wanted = {_STATISTIC_OF[name] for name in plan.attention}
+        # FAI first: the band that it needs is wide enough for WAAD, which finds it there
+        self._statistics = (*(name for name in (_FAI, _WAAD) if name in wanted), _SPAN)
         self._kept: dict[str, Tensor] = {}
 
     def meet(self, heads: int, device: torch.device) -> None:

@@ -62,6 +62,16 @@ class ReadingPlan:
         """Return whether no forward pass has to be listened to."""
         return not self.wants_heads and not self.wants_tokens
 
+    def layers_among(self, present: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the layers to read: the calibration's, else those that the preset names.
+
+        Raises:
+            CreditError: One of them is not present.
+        """
+        if self.calibration is None:
+            return self.preset.layers_among(present)
+        return self.preset.changed(layers=self.calibration.layers).layers_among(present)
+
 
 def plan_for(
     rule: Rule, calibration: HeadCalibration | None = None, extra: Collection[str] = ()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from attnscope.attention import SoftmaxAttention
 from attnscope.credit.aligned_sequences import AlignedSequences, aligned_chunks
+from attnscope.credit.assembly import assembled
 from attnscope.credit.errors import CreditError
 from attnscope.credit.head_calibration import HeadCalibration
 from attnscope.credit.head_recorder import SpanMean, mean_spans, recorder_for
@@ -97,7 +98,7 @@ class Ride:
 
     def __init__(self, policy: nn.Module, batch: TokenBatch, plan: ReadingPlan) -> None:
         self._batch, self._layout, self._plan = batch, batch.layout, plan
-        self._layers = _layers_of(policy, plan) if plan.wants_heads else ()
+        self._layers = plan.layers_among(softmax_layers(policy)) if plan.wants_heads else ()
         self._recorder = recorder_for(plan, self._layers, _sizes(batch))
         self._facts: dict[int, TokenFacts] = {}
         self._seen = 0
@@ -213,50 +214,12 @@ class Ride:
             return mean(spans)
 
         found, self.calibration = self._recorder.finish(noted)
-        mask = self._layout.mask
-        unread = {
-            name: torch.full(_size(name, mask), torch.nan, device=mask.device)
-            for name in self._plan.attention
-            if name not in found
-        }
-        return Readings(
-            mask=mask,
-            advantage=None if advantage is None else advantage.detach(),
-            ids=self._batch.response_ids,
-            draw=draw,
-            **unread,
-            **{name: values.to(mask.device) for name, values in found.items()},
-            **self._token_readings(),
-        )
-
-    def _token_readings(self) -> dict[str, Tensor]:
-        if not self._plan.wants_tokens:
-            return {}
-        mask = self._layout.mask
-        entropy = torch.full(_size("entropy", mask), torch.nan, device=mask.device)
-        log_probability = torch.full(tuple(mask.shape), torch.nan, device=mask.device)
-        for number, facts in self._facts.items():
-            entropy[number, : len(facts.entropy)] = facts.entropy
-            log_probability[number, : len(facts.log_probability)] = facts.log_probability
-        return {"entropy": entropy, "log_probability": log_probability}
+        return assembled(self._batch, self._plan, found, self._facts, advantage, draw)
 
 
 def _sizes(batch: TokenBatch) -> tuple[int, int]:
     """Return the number of responses and of their columns."""
     return batch.layout.mask.shape[0], batch.layout.mask.shape[1]
-
-
-def _size(name: str, mask: Tensor) -> tuple[int, int]:
-    """Return the shape of a reading."""
-    return (mask.shape[0], mask.shape[1] + (name in ("local_waad", "entropy")))
-
-
-def _layers_of(policy: nn.Module, plan: ReadingPlan) -> tuple[int, ...]:
-    """Return the layers to read: the calibration's, else those that the preset names."""
-    present = softmax_layers(policy)
-    if plan.calibration is None:
-        return plan.preset.layers_among(present)
-    return plan.preset.changed(layers=plan.calibration.layers).layers_among(present)
 
 
 def _operator(call: OverheardCall, chunk: AlignedSequences, window: int | None) -> SoftmaxAttention:

@@ -53,7 +53,7 @@ def _contrast_table(found: dict[Contrast, Difference | None]) -> str:
         adjusted = corrected.get((first, second))
         lines.append(
             f"| {first} - {second} | {one.pairs} | {one.estimate:+.2f} | {_interval(one)} | "
-            f"{one.deviation:.2f} | {one.p_value:.4f} | "
+            f"{f'{one.deviation:.2f}' if one.pairs > 1 else ''} | {one.p_value:.4f} | "
             f"{'' if adjusted is None else f'{adjusted:.4f}'} |"
         )
     return "\n".join(lines)

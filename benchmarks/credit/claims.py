@@ -6,7 +6,7 @@ claims, the paper's figures, ours, intervals.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -16,10 +16,17 @@ import torch
 import typer
 
 import attnscope
-from attnscope.metrics import RhythmCoupling, coupling_of
+from attnscope.metrics import (
+    Coupling,
+    RhythmCoupling,
+    coupling_of,
+    rhythm_coupling,
+    sentence_spans,
+)
 from attnscope.models.subjects.countdown import WEIGHTS, prompt_chat, sample_problems
 from attnscope.probes import Encoded, Measuring
-from benchmarks.credit.perturbation import Perturbation, perturb
+from attnscope.traces import Trace
+from benchmarks.credit.perturbation import Perturbation, perturb, response_of
 from benchmarks.credit.records import RESULTS
 from benchmarks.credit.stability import Stability, mean_of, over_texts, over_training
 from benchmarks.results import write_section
@@ -27,6 +34,8 @@ from benchmarks.results import write_section
 __all__ = ["Row", "bootstrap", "coupling_rows", "perturbation_rows", "table"]
 
 _RESAMPLES, _SEED = 2000, 0
+_SENTENCES = 8
+"""Twice the distance at which sentences count for receiver heads."""
 _COUPLINGS = {
     "entropy_at_waad_peaks": ("entropy at WAAD peaks, lift", "+51.97 %"),
     "receiver_peaks_on_fai_peaks": ("receiver heads' FAI peaks on FAI peaks, lift", "+171.49 %"),
@@ -49,32 +58,30 @@ def bootstrap(statistic: Callable[[Sequence[int]], float], count: int) -> tuple[
 
 
 def coupling_rows(found: Sequence[RhythmCoupling]) -> list[Row]:
-    """Return the three lifts: mean observed over mean chance, less 1."""
-    rows = []
-    for name, (claim, paper) in _COUPLINGS.items():
-        pairs = [
-            (one.observed, one.chance)
-            for one in (getattr(coupling, name) for coupling in found)
-            if one.observed == one.observed and one.chance == one.chance
-        ]
+    """Return the three lifts of the paper's table."""
+    return [
+        lift_row(claim, paper, [getattr(coupling, name) for coupling in found])
+        for name, (claim, paper) in _COUPLINGS.items()
+    ]
 
-        def lift(chosen: Sequence[int], pairs: list[tuple[float, float]] = pairs) -> float:
-            chance = fmean(pairs[number][1] for number in chosen)
-            observed = fmean(pairs[number][0] for number in chosen)
-            return 100 * (observed - chance) / chance if chance else float("nan")
 
-        everyone = range(len(pairs))
-        low, high = bootstrap(lift, len(pairs))
-        base = fmean(chance for _, chance in pairs)
-        rows.append(
-            (
-                f"{claim} (chance {base:.3f})",
-                paper,
-                f"{lift(everyone):+.1f} %",
-                f"{low:+.1f} to {high:+.1f}",
-            )
-        )
-    return rows
+def lift_row(claim: str, paper: str, found: Sequence[Coupling]) -> Row:
+    """Return a lift: mean observed over mean chance, less 1, where both are defined."""
+    pairs = [
+        (one.observed, one.chance)
+        for one in found
+        if one.observed == one.observed and one.chance == one.chance
+    ]
+
+    def lift(chosen: Sequence[int]) -> float:
+        chance = fmean(pairs[number][1] for number in chosen)
+        observed = fmean(pairs[number][0] for number in chosen)
+        return 100 * (observed - chance) / chance if chance else float("nan")
+
+    low, high = bootstrap(lift, len(pairs))
+    base = fmean(chance for _, chance in pairs)
+    ours = f"{lift(range(len(pairs))):+.1f} %"
+    return (f"{claim} (chance {base:.3f})", paper, ours, f"{low:+.1f} to {high:+.1f}")
 
 
 def perturbation_rows(found: Sequence[Perturbation]) -> list[Row]:
@@ -122,7 +129,9 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def _prompts(path: Path | None, count: int) -> Prompts:
+def _prompts(model: str, path: Path | None, count: int) -> Prompts:
+    if path is None and model != str(WEIGHTS):
+        raise typer.BadParameter(f"{model} needs --prompts FILE, with a prompt on each line")
     if path is None:
         return [prompt_chat(problem) for problem in sample_problems(count, seed=0)]
     lines = [line for line in path.read_text().splitlines() if line.strip()]
@@ -135,14 +144,43 @@ def _answers(
     return [subject.generate(chat, max_new_tokens=longest, **options) for chat in prompts]
 
 
-def _couplings(subject: attnscope.Subject, answers: Sequence[Encoded]) -> list[RhythmCoupling]:
-    """Return the couplings; a tenth of the heads are receivers, but 20 at most as in the paper."""
-    found = []
+def _couplings(
+    subject: attnscope.Subject, answers: Sequence[Encoded]
+) -> tuple[list[RhythmCoupling], list[Coupling]]:
+    """Return the couplings of the responses that are long enough for receiver heads.
+
+    A tenth of the heads are receivers, but 20 at most as in the paper. The second list is of the
+    entropy that a WAAD peak's own row predicts with, one position later than the paper's.
+    """
+    found, own_rows = [], []
     for answer in answers:
         trace = attnscope.capture(subject, answer)
-        heads = sum(trace.attention[layer].shape[-3] for layer in trace.attention)
-        found.append(coupling_of(trace, heads=min(20, max(1, heads // 10))))
-    return found
+        response = response_of(trace.segments)
+        spans = sentence_spans(trace.tokens, min(response, default=0), max(response, default=0) + 1)
+        if len(spans) >= _SENTENCES:
+            heads = sum(trace.attention[layer].shape[-3] for layer in trace.attention)
+            found.append(coupling_of(trace, heads=min(20, max(1, heads // 10))))
+            own_rows.append(_own_row_coupling(trace, response))
+    return found, own_rows
+
+
+def _own_row_coupling(trace: Trace, response: Sequence[int]) -> Coupling:
+    """Return entropy at WAAD peaks, each token's being that of what its own row predicts."""
+    places = torch.tensor(list(response))[:-1]
+    waad = attnscope.measure(trace, "local_waad").values[places]
+    entropy = require_entropies(trace)[places + 1]
+    return rhythm_coupling(waad, waad, waad, entropy).entropy_at_waad_peaks
+
+
+def require_entropies(trace: Trace) -> torch.Tensor:
+    """Return the entropies of a trace.
+
+    Raises:
+        ValueError: It was captured without.
+    """
+    if trace.entropies is None:
+        raise ValueError("the couplings need token entropies; this model gives no logits")
+    return trace.entropies
 
 
 def _spans(subject: attnscope.Subject, answers: Sequence[Encoded]) -> torch.Tensor:
@@ -161,16 +199,17 @@ def main(
     """Measure a model, keep the numbers, and write the table; for another model print it alone."""
     torch.set_num_threads(1)
     torch.manual_seed(_SEED)
+    chats = _prompts(model, prompts, count)
     subject = attnscope.load(model)
-    chats = _prompts(prompts, count)
     sampled = _answers(subject, chats, longest, do_sample=True, temperature=0.7)
-    couplings = _couplings(subject, sampled)
+    couplings, own_rows = _couplings(subject, sampled)
     greedy = _answers(subject, chats, longest)
     tried = [perturb(subject, answer, longest) for answer in greedy]
     perturbations = [one for one in tried if one is not None]
     texts = over_texts(_spans(subject, sampled))
     rows = [
         *coupling_rows(couplings),
+        lift_row("the first lift, by the row's own prediction", "not given", own_rows),
         *perturbation_rows(perturbations),
         *stability_rows("by two halves of the texts", texts),
     ]
@@ -180,22 +219,21 @@ def main(
     trained = over_training()
     if trained:
         rows += stability_rows("before and after training", list(trained.values()))
-    _keep(couplings, perturbations, texts, trained)
+    _keep(
+        {
+            "couplings": couplings,
+            "own_rows": own_rows,
+            "perturbations": perturbations,
+            "over_texts": [mean_of(texts)],
+            "over_training": list(trained.values()),
+        }
+    )
     write_section("claims", table(rows))
 
 
-def _keep(
-    couplings: Sequence[RhythmCoupling],
-    perturbations: Sequence[Perturbation],
-    texts: Sequence[Stability],
-    trained: dict[str, Stability],
-) -> None:
-    content = {
-        "couplings": [asdict(one) for one in couplings],
-        "perturbations": [asdict(one) for one in perturbations],
-        "over_texts": asdict(mean_of(texts)),
-        "over_training": {name: asdict(one) for name, one in trained.items()},
-    }
+def _keep(found: Mapping[str, Sequence[Any]]) -> None:
+    """Write the numbers behind the table, whole or not at all."""
+    content = {name: [asdict(one) for one in values] for name, values in found.items()}
     path = RESULTS / "claims.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")

@@ -13,23 +13,25 @@ _SMOOTH = 5
 
 
 def draw_comparison(runs: Sequence[RunRecord], arms: Sequence[str], path: Path) -> None:
-    """Write the figure as a picture; arms without runs are left out."""
+    """Write the figure as a picture; arms without runs are left out.
+
+    Curves are means over the seeds that all these arms have, so that none had easier problems.
+    """
     from matplotlib.figure import Figure
 
     done = [run for run in runs if not run.failed]
     present = [arm for arm in arms if any(run.arm == arm for run in done)]
     figure = Figure(figsize=(10, 4), layout="constrained", dpi=110)
     left, right = figure.subplots(1, 2)
-    colors = {arm: f"C{number}" for number, arm in enumerate(arms)}
-    for arm in present:
-        curve = _mean_curve([run for run in done if run.arm == arm])
+    colors = {arm: "black" if arm == "uniform" else f"C{n}" for n, arm in enumerate(arms)}
+    shared = _shared_seeds(done, present)
+    for arm in present if shared else ():
+        own = [run for run in done if run.arm == arm and (run.supervised, run.seed) in shared]
+        curve = _mean_curve(own)
         left.plot(range(1, len(curve) + 1), curve, color=colors[arm], label=arm)
-    left.set(
-        xlabel="step",
-        ylabel=f"accuracy on the training batch (%), mean of {_SMOOTH} steps",
-    )
-    if present:
         left.legend(frameon=False, fontsize=8)
+    left.set(xlabel="step", ylabel="accuracy on training batches (%)")
+    left.set_title(f"mean of {len(shared)} seeds and {_SMOOTH} steps", fontsize=9)
     others = [arm for arm in present if arm != "uniform"]
     for row, arm in enumerate(others):
         one = compare(runs, (arm, "uniform"))
@@ -44,6 +46,12 @@ def draw_comparison(runs: Sequence[RunRecord], arms: Sequence[str], path: Path) 
         axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def _shared_seeds(runs: Sequence[RunRecord], arms: Sequence[str]) -> set[tuple[int, int]]:
+    """Return the seeds that every arm has a run of."""
+    seeds = [{(run.supervised, run.seed) for run in runs if run.arm == arm} for arm in arms]
+    return set.intersection(*seeds) if seeds else set()
 
 
 def _mean_curve(runs: Sequence[RunRecord]) -> list[float]:

@@ -39,7 +39,7 @@ from benchmarks.results import write_section
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-__all__ = ["LABELS", "measure", "table", "token_scores"]
+__all__ = ["LABELS", "findings", "measure", "table", "token_scores"]
 
 RESPONSES, _SEED = 512, 42
 _PROXIMITY, _RECEIVERS = 2, 4
@@ -160,6 +160,20 @@ def _receiver_scores(
     return receiver_score(vertical_scores(averaged, _PROXIMITY))
 
 
+def findings(found: dict[str, dict[str, dict[str, Area]]]) -> str:
+    """Return which scores lead over position in every policy, with intervals above 0."""
+    lines = ["Better than position in every policy, by the whole interval:", ""]
+    for label, title in LABELS.items():
+        scores = next(iter(found.values()))[label]
+        leading = [
+            score
+            for score in scores
+            if all(areas[label][score].lead_low > 0 for areas in found.values())
+        ]
+        lines.append(f"- {title}: {'; '.join(leading) if leading else 'none'}.")
+    return "\n".join(lines)
+
+
 def table(found: dict[str, dict[str, dict[str, Area]]]) -> str:
     """Return the table of all policies, labels and scores."""
     lines = []
@@ -195,7 +209,7 @@ def main() -> None:
         for path in sorted(CHECKPOINTS.glob("supervised-*.safetensors"))
     }
     _keep(found, RESULTS / "gate.json")
-    write_section("credit gate", table(found))
+    write_section("credit gate", f"{findings(found)}\n\n{table(found)}")
 
 
 def _keep(found: dict[str, dict[str, dict[str, Area]]], path: Path) -> None:

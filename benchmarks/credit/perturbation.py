@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 import attnscope
 from attnscope.probes import Encoded, Measuring
+from attnscope.traces import Segments
 
-__all__ = ["Perturbation", "content_words", "jaccard", "perturb"]
+__all__ = ["Perturbation", "content_words", "jaccard", "perturb", "response_of"]
 
 POSITIONS, CANDIDATES = 3, 3
 _CONTENT = re.compile(r"\w+")
@@ -75,19 +77,30 @@ def perturb(subject: attnscope.Subject, answered: Encoded, longest: int) -> Pert
     Reference: Li et al. 2025, arXiv:2510.13554, section 4.1, table 1 and equation 11.
     """
     ids = answered.model_inputs["input_ids"]
-    response = list(answered.sequences[answered.main_sequence].segments["response"])
+    response = response_of(answered.sequences[answered.main_sequence].segments)
     fai = attnscope.capture(subject, answered, into=Measuring("global_fai"))["global_fai"].values
-    ranked = [place for place in _ranked(fai, response) if place < response[-1]]
+    ranked = [place for place in _ranked(fai, response) if place != response[-1]]
     if len(ranked) < 2 * POSITIONS:
         return None
     high, low = ranked[-POSITIONS:], ranked[:POSITIONS]
-    span = response[-1] - response[0]
+    overlaps = _overlaps(subject, ids[0], [*high, *low], response[0] + longest)
+    places = [(place - response[0]) / (response[-1] - response[0]) for place in (*high, *low)]
     return Perturbation(
-        high=fmean(_overlap(subject, ids, place, response[0] + longest) for place in high),
-        low=fmean(_overlap(subject, ids, place, response[0] + longest) for place in low),
-        high_place=fmean((place - response[0]) / span for place in high),
-        low_place=fmean((place - response[0]) / span for place in low),
+        high=fmean(overlaps[:POSITIONS]),
+        low=fmean(overlaps[POSITIONS:]),
+        high_place=fmean(places[:POSITIONS]),
+        low_place=fmean(places[POSITIONS:]),
     )
+
+
+def response_of(segments: Segments) -> list[int]:
+    """Return the positions of the response; none where all that was said are special tokens.
+
+    Example:
+        >>> response_of(Segments())
+        []
+    """
+    return [place for run in segments if run.name == "response" for place in run.positions]
 
 
 def _ranked(fai: Float[Tensor, " key"], response: Sequence[int]) -> list[int]:
@@ -97,24 +110,34 @@ def _ranked(fai: Float[Tensor, " key"], response: Sequence[int]) -> list[int]:
 
 
 @torch.no_grad()
-def _overlap(
-    subject: attnscope.Subject, ids: Int[Tensor, "1 token"], place: int, longest: int
-) -> float:
-    """Return the mean overlap over the candidates that are forced at a place."""
+def _overlaps(
+    subject: attnscope.Subject, ids: Int[Tensor, " token"], places: Sequence[int], longest: int
+) -> list[float]:
+    """Return for each place the mean overlap over the candidates that are forced there."""
     model: Any = subject.model
     ids = ids.to(subject.device)
-    logits = model(input_ids=ids[:, :place]).logits[0, -1].clone()
-    logits[ids[0, place]] = -torch.inf
-    forced = logits.topk(CANDIDATES).indices.unsqueeze(1)
-    start = torch.cat([ids[:, :place].expand(CANDIDATES, -1), forced], dim=1)
+    logits = model(input_ids=ids[None]).logits[0]
+    starts = []
+    for place in places:
+        row = logits[place - 1].clone()
+        row[ids[place]] = -torch.inf
+        starts += [torch.cat([ids[:place], one[None]]) for one in row.topk(CANDIDATES).indices]
+    width = max(map(len, starts))
+    mask = torch.stack([torch.arange(width) >= width - len(one) for one in starts])
+    padded = torch.stack([pad(one, (width - len(one), 0)) for one in starts])
     produced = model.generate(
-        input_ids=start,
-        attention_mask=torch.ones_like(start),
+        input_ids=padded,
+        attention_mask=mask.long().to(subject.device),
         do_sample=False,
-        max_new_tokens=max(1, longest - start.shape[1]),
+        max_new_tokens=max(1, longest - min(places) - 1),
     )
-    original = _words(subject, ids[0, place + 1 :])
-    return fmean(jaccard(original, _words(subject, row[place + 1 :])) for row in produced)
+    overlaps = []
+    for number, place in enumerate(places):
+        rows = produced[number * CANDIDATES : (number + 1) * CANDIDATES, width:]
+        original = _words(subject, ids[place + 1 :])
+        budget = max(1, longest - place - 1)
+        overlaps.append(fmean(jaccard(original, _words(subject, row[:budget])) for row in rows))
+    return overlaps
 
 
 def _words(subject: attnscope.Subject, ids: Int[Tensor, " token"]) -> frozenset[str]:

@@ -192,7 +192,8 @@ def test_the_conclusion_says_how_much_is_in_and_what_else_may_help():
 
 
 @pytest.mark.parametrize("seeds", [(), (101,), (101, 102)])
-def test_the_report_is_right_for_any_number_of_runs(tmp_path, seeds):
+def test_the_report_is_right_for_any_number_of_runs(tmp_path, monkeypatch, seeds):
+    monkeypatch.setattr("benchmarks.credit.contrasts.RESAMPLES", 200)
     shares = {arm.name: 0.5 + 0.01 * place for place, arm in enumerate(CORE)}
     runs = runs_of(shares, seeds=seeds, supervised=(0,))
     text = report(runs)

@@ -134,11 +134,14 @@ def test_scaling_all_advantages_hardly_moves_the_policy():
     assert float((other - plain).norm()) > 0.1 * moved
 
 
+@pytest.fixture(scope="module")
+def plain():
+    return stepped(ARMS["uniform"], rollouts=[gold_rollout(5).uneven_part()])[0]
+
+
 @pytest.mark.parametrize("name", list(ARMS))
-def test_every_arm_takes_a_step_of_its_own(name):
-    rollouts = [gold_rollout(5).uneven_part()]
-    weights, kept = stepped(ARMS[name], rollouts=rollouts)
-    plain, _ = stepped(ARMS["uniform"], rollouts=rollouts)
+def test_every_arm_takes_a_step_of_its_own(name, plain):
+    weights, kept = stepped(ARMS[name], rollouts=[gold_rollout(5).uneven_part()])
     assert bool(weights.isfinite().all())
     assert torch.equal(weights, plain) == (name == "uniform")
     if name in ("random", "entropy"):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import typer
 
 import attnscope
 from attnscope.metrics import RhythmCoupling
@@ -14,8 +15,8 @@ from attnscope.models.subjects.countdown import (
     subject_config,
 )
 from benchmarks.credit.auroc import area, areas
-from benchmarks.credit.claims import bootstrap, coupling_rows, perturbation_rows, table
-from benchmarks.credit.gate import BASELINE, LABELS, token_scores
+from benchmarks.credit.claims import bootstrap, coupling_rows, main, perturbation_rows, table
+from benchmarks.credit.gate import BASELINE, LABELS, findings, token_scores
 from benchmarks.credit.gate import table as gate_table
 from benchmarks.credit.perturbation import Perturbation, content_words, jaccard, perturb
 from benchmarks.credit.policy import build_policy
@@ -106,6 +107,18 @@ def test_the_gate_table_has_a_row_per_score_and_label():
     assert "policy 1" in text
 
 
+def test_findings_name_what_leads_in_every_policy():
+    scores, marked = random_scores()
+    problem = torch.arange(300) // 10
+    both = {BASELINE: scores, "better": scores + 10 * marked}
+    good = areas(both, marked, problem, BASELINE)
+    bad = areas(both | {"better": scores}, marked, problem, BASELINE)
+    agreed = findings({"0": dict.fromkeys(LABELS, good), "1": dict.fromkeys(LABELS, good)})
+    assert agreed.count(": better.") == len(LABELS)
+    split = findings({"0": dict.fromkeys(LABELS, good), "1": dict.fromkeys(LABELS, bad)})
+    assert split.count(": none.") == len(LABELS)
+
+
 @pytest.fixture(scope="module")
 def subject():
     config = subject_config(layers=2, hidden=24, heads=2)
@@ -114,7 +127,8 @@ def subject():
 
 def test_perturbation_compares_continuations(subject):
     chat = prompt_chat(sample_problems(1, seed=0)[0])
-    answered = subject.generate(chat, max_new_tokens=24, min_new_tokens=24)
+    torch.manual_seed(0)
+    answered = subject.generate(chat, max_new_tokens=24, min_new_tokens=24, do_sample=True)
     found = perturb(subject, answered, 24)
     assert found is not None
     assert 0 <= found.low <= 1
@@ -124,7 +138,8 @@ def test_perturbation_compares_continuations(subject):
 
 def test_short_responses_say_nothing(subject):
     chat = prompt_chat(sample_problems(1, seed=0)[0])
-    answered = subject.generate(chat, max_new_tokens=12, min_new_tokens=12)
+    torch.manual_seed(0)
+    answered = subject.generate(chat, max_new_tokens=12, min_new_tokens=12, do_sample=True)
     assert perturb(subject, answered, 12) is None
 
 
@@ -171,3 +186,8 @@ def test_perturbation_rows_count_ties_half():
 
 def test_bootstrap_of_equal_values_has_no_width():
     assert bootstrap(lambda chosen: 3.0 * len(chosen) / len(chosen), 5) == (3.0, 3.0)
+
+
+def test_another_model_needs_prompts():
+    with pytest.raises(typer.BadParameter, match=r"other/model needs --prompts FILE"):
+        main("other/model")
