@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint tables clean
+.PHONY: demo app test lint notebooks tables clean
 
 demo: .venv/demo
 	$(BIN)/attnscope demo --output demo --force
+
+app: .venv/all
+	$(BIN)/attnscope app
 
 test: .venv/all lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
@@ -17,11 +20,20 @@ lint: .venv/all
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# Every notebook anew, with its outputs.
+notebooks: .venv/all
+	$(BIN)/python -m notebooks.execute
+
 # Every table of figures in the documents: minutes on an idle machine.
 tables: .venv/all
 	$(BIN)/python -m benchmarks.families
+	$(BIN)/python -m benchmarks.timm_families
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.traces
+	$(BIN)/python -m benchmarks.neighborhood
+	$(BIN)/python -m benchmarks.mechanisms
+	$(BIN)/python -m benchmarks.zoom
+	$(BIN)/python -m benchmarks.credit_overhead
 
 .venv/python: constraints.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit('attnscope needs Python 3.11 or newer; try make PYTHON=python3.11') if sys.version_info < (3, 11) else None"

@@ -4,10 +4,13 @@ from typing import Annotated
 
 import typer
 
+from attnscope.app.commands.app import workbench
 from attnscope.app.commands.capture import capture
+from attnscope.app.commands.credit import credit
 from attnscope.app.commands.demo import demo
 from attnscope.app.commands.measure import measure
 from attnscope.app.commands.metrics import metrics
+from attnscope.app.commands.neighborhood import neighborhood
 from attnscope.app.commands.report import report
 from attnscope.app.commands.show import show
 from attnscope.app.failures import Commands
@@ -21,8 +24,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for command in (demo, capture, show, measure, report, metrics):
+for command in (demo, capture, show, measure, credit, report, metrics, neighborhood):
     app.command()(command)
+app.command("app")(workbench)
 
 
 def _print_version(wanted: bool) -> bool:

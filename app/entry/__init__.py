@@ -1,0 +1,1 @@
+"""Where the server starts, away from `pages/`."""
