@@ -8,11 +8,13 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 demo: .venv/demo
 	$(BIN)/attnscope demo --output demo --force
 
-app: .venv/all
-	$(BIN)/attnscope app
+# ARGS is a folder of traces, a trace or a model.
+app: .venv/app
+	$(BIN)/attnscope app $(ARGS)
 
 test: .venv/all lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --ignore tests/app/browser
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/app/browser
 
 lint: .venv/all
 	$(BIN)/ruff check .
@@ -44,9 +46,13 @@ tables: .venv/all
 	$(PIP) --editable ".[figures]"
 	@touch $@
 
+.venv/app: .venv/python
+	$(PIP) --editable ".[app]"
+	@touch $@
+
 .venv/all: .venv/python
 	$(PIP) --editable ".[all,dev]"
-	@touch $@ .venv/demo
+	@touch $@ .venv/demo .venv/app
 
 clean:
 	rm -rf .venv demo

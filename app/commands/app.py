@@ -11,13 +11,13 @@ __all__ = ["workbench"]
 
 _WHAT = (
     "A folder of traces, a trace, or a model to capture live (a folder, a hub id, or `countdown`); "
-    "by default the folder `traces`."
+    "by default the folder `captures`."
 )
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def workbench(
-    what: Annotated[str, typer.Argument(metavar="[STORE|TRACE|MODEL]", help=_WHAT)] = "traces",
+    what: Annotated[str, typer.Argument(metavar="[STORE|TRACE|MODEL]", help=_WHAT)] = "captures",
     model: Annotated[
         list[str] | None,
         typer.Option(help="A model that may be captured live, too; may be repeated."),
@@ -54,7 +54,7 @@ def _meant(what: str) -> tuple[Path, str, tuple[str, ...]]:
     from attnscope.app.subjects import SHIPPED
     from attnscope.traces import open_trace
 
-    path, default = Path(what), Path("traces")
+    path, default = Path(what), Path("captures")
     if path.is_file():
         open_trace(path)
         return path.parent, path.name, ()
