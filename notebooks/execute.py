@@ -21,7 +21,9 @@ NOTEBOOKS = tuple(sorted(Path(__file__).parent.glob("[0-9][0-9]_*.ipynb")))
 """The notebooks, in the order in which they are read."""
 
 _LONGEST_CELL = 300
-_QUIET = {
+_SURROUNDINGS = {
+    # Whoever runs this may draw for no screen at all; a notebook shows its pictures.
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     # A progress bar redraws itself: in a file each of its states would be kept.
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONWARNINGS": "ignore:IProgress not found",
@@ -50,7 +52,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
             extra_arguments=["--log-level=ERROR"],
             resources={"metadata": {"path": folder}},
         )
-        client.execute(env={**os.environ, **_QUIET})
+        client.execute(env={**os.environ, **_SURROUNDINGS})
     return clean(notebook)
 
 

@@ -198,7 +198,10 @@ class SiteNamer:
         if known is not None and len(known) != length:
             name = f"{name} of {split_path(path)[0]}{' keys' if cross else ''}"
             known = self.sequences.get(name)
-        if known is None or len(known) != length:
+        if known is not None and len(known) != length:
+            name = f"{name}, {length}"
+            known = self.sequences.get(name)
+        if known is None:
             known = self._new_sequence(name, length)
         self.sequences[name] = known
         return known

@@ -10,6 +10,7 @@ from types import FunctionType
 import torch
 from torch import nn
 
+from attnscope.probes.adapters.mixing_attention import layer_by_last_number
 from attnscope.probes.adapters.torch_ear import FusedEar
 from attnscope.probes.attention_call import Listener, Riders
 
@@ -43,9 +44,13 @@ def listening(model: nn.Module, listener: Listener, riders: Riders) -> Iterator[
 def names(model: nn.Module) -> dict[nn.Module, tuple[str, int]]:
     """Return names for what paths do not name: a model that is attention itself, named layers.
 
-    Layers in an ordered row may be called `block_0`, `block_1`, ...: their number is the layer.
+    Layers in an ordered row may be called `block_0`, `block_1`, ...: their number is the layer. In
+    the stages of a diffusion network, whose maps differ in size, blocks count within their stage.
     """
     found = {model: (type(model).__name__, 0)}
+    for path, module in model.named_modules():
+        if type(module).__module__.startswith("diffusers.") and _DIGITS.search(path):
+            found[module] = layer_by_last_number(path)
     for path, row in model.named_modules():
         layers = [_NUMBERED.fullmatch(name) for name, _ in row.named_children()]
         if not isinstance(row, nn.Sequential | nn.ModuleDict) or _DIGITS.search(path):
