@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo app test lint notebooks tables clean
+.PHONY: demo app test lint notebooks tables verl clean
 
 demo: .venv/demo
 	$(BIN)/attnscope demo --output demo --force
@@ -53,6 +53,10 @@ tables: .venv/all
 .venv/all: .venv/python
 	$(PIP) --editable ".[all,dev]"
 	@touch $@ .venv/demo .venv/app
+
+# The plug-in for verl against the real package, in an environment of its own: some gigabytes.
+verl:
+	PYTHON=$(PYTHON) tests/verl/run.sh
 
 clean:
 	rm -rf .venv demo
