@@ -12,12 +12,15 @@ from attnscope.app.credited import Credited, CreditedResponse
 from attnscope.app.outputs import make_folder
 from attnscope.traces import replacement
 
-__all__ = ["export_credit_csv", "export_credit_json"]
+__all__ = ["export_credit_csv", "export_credit_json", "token_table"]
 
 
 def export_credit_csv(credited: Credited, path: Path) -> None:
     """Write one row per token: trace, position, text, weight, roles, and what the rule read."""
-    table = pandas.concat([_table(response) for response in credited.responses])
+    tables = [token_table(response) for response in credited.responses]
+    for table, response in zip(tables, credited.responses, strict=True):
+        table.insert(0, "trace", str(response.path))
+    table = pandas.concat(tables)
     make_folder(path.parent)
     with replacement(path) as stream:
         stream.write(table.to_csv(index=False).encode("utf-8"))
@@ -48,14 +51,14 @@ def export_credit_json(credited: Credited, path: Path) -> None:
         stream.write(json.dumps(content, ensure_ascii=False).encode("utf-8"))
 
 
-def _table(response: CreditedResponse) -> pandas.DataFrame:
+def token_table(response: CreditedResponse) -> pandas.DataFrame:
+    """Return a row per token: its weight, its roles, and what the rule read of it."""
     return pandas.DataFrame(
         {
-            "trace": str(response.path),
             "position": response.positions,
             "token": response.tokens,
             "weight": response.weights,
-            "role": [" ".join(response.roles_at(position)) for position in response.positions],
+            "role": [" ".join(response.roles_at(place)) for place in response.positions],
             **response.numbers,
         }
     )

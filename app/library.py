@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from attnscope.app.server import STORE
+from attnscope.app.server import DEFAULT_STORE, STORE
 from attnscope.traces import Trace, TraceError, open_trace
 
 __all__ = [
@@ -151,8 +151,8 @@ class Library:
 
 
 def the_library() -> Library:
-    """Return the store of this server: the folder that `ATTNSCOPE_STORE` names, or `traces`."""
-    return Library(Path(os.environ.get(STORE, "traces")))
+    """Return the store of this server: the folder that `ATTNSCOPE_STORE` names."""
+    return Library(Path(os.environ.get(STORE, DEFAULT_STORE)))
 
 
 def shared_trace(path: Path) -> Trace:

@@ -18,6 +18,7 @@ from pathlib import Path
 from attnscope.app.failures import CommandError
 
 __all__ = [
+    "DEFAULT_STORE",
     "MODELS",
     "STORE",
     "Serving",
@@ -30,6 +31,9 @@ __all__ = [
 
 STORE = "ATTNSCOPE_STORE"
 """The environment variable that names the store of a server."""
+
+DEFAULT_STORE = Path("captures")
+"""The store where none is named: where `attnscope capture` writes."""
 
 MODELS = "ATTNSCOPE_MODELS"
 """The environment variable that names the models that may be captured live, as a JSON list."""

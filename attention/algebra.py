@@ -94,6 +94,11 @@ class TransposedAttention(Combined):
         self.offset = None if operator.offset is None else -operator.offset
         self.query_axis, self.key_axis = operator.key_axis, operator.query_axis
 
+    @property
+    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
+        """Return that every row exists, for every key does."""
+        return super(Combined, self).valid_queries
+
     def apply(
         self, values: Float[Tensor, "*batch #head key dim"]
     ) -> Float[Tensor, "*batch head query dim"]:
@@ -150,11 +155,6 @@ class ProductAttention(Combined):
             None if None in offsets else sum(offset for offset in offsets if offset is not None)
         )
         self.key_axis = factors[-1].key_axis
-
-    @property
-    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
-        """Return which rows exist in the first factor."""
-        return self.operands[0].valid_queries
 
     def apply(
         self, values: Float[Tensor, "*batch #head key dim"]

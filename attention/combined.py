@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from attnscope.attention.nesting import nested_parts, operator_from
@@ -27,6 +28,11 @@ class Combined(AttentionOperator):
         self.shape, self.dtype, self.device = first.shape, common_type(operands), first.device
         self.stochastic, self.signed, self.causal = first.stochastic, first.signed, first.causal
         self.offset, self.query_axis, self.key_axis = first.offset, first.query_axis, first.key_axis
+
+    @property
+    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
+        """Return which rows exist in the first operand."""
+        return self.operands[0].valid_queries
 
     @abstractmethod
     def with_operands(self, operands: Sequence[AttentionOperator]) -> "Combined":

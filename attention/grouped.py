@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from attnscope.attention.combined import Combined
@@ -79,11 +79,6 @@ class GroupedAttention(Combined):
     def groups(self) -> int:
         """Return the number of groups that queries read."""
         return self.read.keys
-
-    @property
-    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
-        """Return which queries read any group."""
-        return self.read.valid_queries
 
     def apply(
         self, values: Float[Tensor, "*batch #head key dim"]

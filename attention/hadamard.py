@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -66,11 +66,6 @@ class HadamardAttention(Combined):
         negative = any(bool((factor.detach() < 0).any()) for factor in (left, right))
         self.signed = operator.signed or negative if signed is None else signed
         self.stochastic = False
-
-    @property
-    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
-        """Return which rows exist."""
-        return self.operands[0].valid_queries
 
     def apply(
         self, values: Float[Tensor, "*batch #head key dim"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from attnscope.attention.combined import Combined
@@ -41,11 +41,6 @@ class ScaledAttention(Combined):
         largest = float(factor.detach().max()) if isinstance(factor, Tensor) else factor
         self.stochastic = operator.stochastic and smallest == largest == 1
         self.signed = operator.signed or smallest < 0
-
-    @property
-    def valid_queries(self) -> Bool[Tensor, "*batch #head query"]:
-        """Return which rows exist."""
-        return self.operands[0].valid_queries
 
     def apply(
         self, values: Float[Tensor, "*batch #head key dim"]

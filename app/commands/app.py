@@ -6,18 +6,21 @@ from typing import Annotated
 import typer
 
 from attnscope.app.failures import CommandError, is_debugging
+from attnscope.app.server import DEFAULT_STORE
 
 __all__ = ["workbench"]
 
 _WHAT = (
     "A folder of traces, a trace, or a model to capture live (a folder, a hub id, or `countdown`); "
-    "by default the folder `captures`."
+    f"by default the folder `{DEFAULT_STORE}`."
 )
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def workbench(
-    what: Annotated[str, typer.Argument(metavar="[STORE|TRACE|MODEL]", help=_WHAT)] = "captures",
+    what: Annotated[str, typer.Argument(metavar="[STORE|TRACE|MODEL]", help=_WHAT)] = str(
+        DEFAULT_STORE
+    ),
     model: Annotated[
         list[str] | None,
         typer.Option(help="A model that may be captured live, too; may be repeated."),
@@ -54,7 +57,7 @@ def _meant(what: str) -> tuple[Path, str, tuple[str, ...]]:
     from attnscope.app.subjects import SHIPPED
     from attnscope.traces import open_trace
 
-    path, default = Path(what), Path("captures")
+    path, default = Path(what), DEFAULT_STORE
     if path.is_file():
         open_trace(path)
         return path.parent, path.name, ()

@@ -7,6 +7,7 @@ import pandas
 import streamlit as st
 
 from attnscope.app.address import TRACE
+from attnscope.app.credit_export import token_table
 from attnscope.app.credit_page import credit_ribbon
 from attnscope.app.credit_request import CreditRequest
 from attnscope.app.credit_roles import mark_of
@@ -18,7 +19,7 @@ from attnscope.app.pictures import Told, draw_text
 from attnscope.app.screen import visible
 from attnscope.credit import RULES
 
-__all__ = ["advantages_of", "show", "tokens_of_response"]
+__all__ = ["advantages_of", "show"]
 
 _OWN = "the rule's own"
 _PLAIN, _GROUP = "the reward itself", "against the group's mean"
@@ -145,22 +146,10 @@ def _response(
 ) -> None:
     st.subheader(as_text(name), anchor=False)
     ribbon = credit_ribbon(response, credited, limits)
-    table = tokens_of_response(response)
+    table = token_table(response)
+    table["token"] = table["token"].map(visible)
     words = f"{len(response.tokens)} tokens, tinted by the weight that {credited.entry.name} gives"
     draw_text(ribbon, Told(name=f"credit-{name}", words=words, table=lambda: table))
-
-
-def tokens_of_response(response: CreditedResponse) -> pandas.DataFrame:
-    """Return a row per token: its weight, its roles, and what the rule read of it."""
-    return pandas.DataFrame(
-        {
-            "position": response.positions,
-            "token": [visible(token) for token in response.tokens],
-            "weight": response.weights,
-            "role": [" ".join(response.roles_at(place)) for place in response.positions],
-            **response.numbers,
-        }
-    )
 
 
 def _limits(credited: Credited) -> tuple[float, float]:

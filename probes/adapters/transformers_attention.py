@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnscope.attention import Bias, DenseBias, Mask, RelativeBias, SoftmaxAttention
+from attnscope.attention import DenseBias, Mask, SoftmaxAttention
+from attnscope.probes.adapters.torch_masks import compact_bias
 from attnscope.probes.adapters.transformers_masks import lazy_mask, mask_inside
 from attnscope.probes.attention_call import AttentionCall, Listener, Riders
 
@@ -84,7 +85,7 @@ def operator_of(
         keys = query.shape[2]
     position_bias = options.get("position_bias")
     if position_bias is not None:
-        own = _compact(position_bias.detach()[..., :keys])
+        own = compact_bias(position_bias.detach()[..., :keys])
         bias = own if bias is None else DenseBias(own.values + bias.values)  # type: ignore[union-attr]
     sinks = options.get("s_aux")
     attention = SoftmaxAttention(
@@ -125,16 +126,6 @@ def _mask_of(
 
 def _without_heads(mask: Tensor) -> Tensor:
     return mask[:, 0]
-
-
-def _compact(bias: Tensor) -> Bias:
-    """Return a bias that depends on the distance alone by its diagonals, any other as it is."""
-    table = bias[0]
-    if bias.shape[0] == 1 and torch.equal(table[:, 1:, 1:], table[:, :-1, :-1]):
-        return RelativeBias(
-            torch.cat([table[:, 1:, 0].flip(-1), table[:, 0]], dim=-1), zero=table.shape[1] - 1
-        )
-    return DenseBias(bias)
 
 
 def _implementations(model: nn.Module) -> list[tuple[Any, Any]]:

@@ -38,12 +38,8 @@ class _GivenGrid(nn.Module):
         return self.module(features, self.grid)
 
 
-class _OnMap(nn.Module):
+class _OnMap(_GivenGrid):
     """Lays patches out as a feature map, for modules in the manner of convolutions."""
-
-    def __init__(self, module: nn.Module, grid: Grid) -> None:
-        super().__init__()
-        self.module, self.grid = module, grid
 
     def forward(
         self, features: Float[Tensor, "batch patch width"]
