@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isqrt
 
 import torch
 from torch import Tensor, nn
@@ -31,24 +32,33 @@ from attnscope.models.uniformer import LocalAttention
 from attnscope.probes import Subject, capture
 from attnscope.traces import Trace
 
-__all__ = ["GALLERY", "SIDE", "Mechanism", "captured", "cost_in_words", "explanation_of"]
+__all__ = [
+    "GALLERY",
+    "SIDE",
+    "Mechanism",
+    "captured",
+    "cost_in_words",
+    "drawn",
+    "explanation_of",
+]
 
 SIDE = 16
-"""Rows and columns of the grid; a sequence has as many tokens as the grid has cells."""
+"""Rows and columns of the grid on which patterns are shown; a token for every cell."""
 
 _WIDTH, _HEADS = 32, 4
 _SEED = 0
 
 
 class _GivenGrid(nn.Module):
-    """A module of patches in raster order, with the grid that it asks for."""
+    """A module of patches in raster order, with the square grid that it asks for."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.module(features, (SIDE, SIDE))
+        side = isqrt(features.shape[1])
+        return self.module(features, (side, side))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,26 +68,27 @@ class Mechanism:
     Attributes:
         name: What it is called.
         make: Returns the module, with weights drawn anew.
-        features: Returns its input, smooth over the grid, so that neighbors are alike.
+        features: Returns its input on a grid of so many rows and columns, smooth over the grid, so
+            that neighbors are alike.
     """
 
     name: str
     make: Callable[[], nn.Module]
-    features: Callable[[], Tensor]
+    features: Callable[[int], Tensor]
 
 
-def _map() -> Tensor:
+def _map(side: int) -> Tensor:
     """Return a smooth feature map, as images are: noise of a quarter of the side, made larger."""
-    coarse = torch.randn(1, _WIDTH, SIDE // 4, SIDE // 4)
-    return nn.functional.interpolate(coarse, SIDE, mode="bicubic", align_corners=False)
+    coarse = torch.randn(1, _WIDTH, side // 4, side // 4)
+    return nn.functional.interpolate(coarse, side, mode="bicubic", align_corners=False)
 
 
-def _patches() -> Tensor:
-    return _map().flatten(2).transpose(1, 2)
+def _patches(side: int) -> Tensor:
+    return _map(side).flatten(2).transpose(1, 2)
 
 
-def _width_last() -> Tensor:
-    return _map().permute(0, 2, 3, 1)
+def _width_last(side: int) -> Tensor:
+    return _map(side).permute(0, 2, 3, 1)
 
 
 def _memory() -> nn.Module:
@@ -180,10 +191,15 @@ GALLERY: tuple[Mechanism, ...] = (
 
 def captured(mechanism: Mechanism) -> Trace:
     """Return what a mechanism's module does on its grid, with weights of a fixed seed."""
+    module, features = drawn(mechanism, SIDE)
+    return capture(Subject(module, name=mechanism.name), {"features": features})
+
+
+def drawn(mechanism: Mechanism, side: int) -> tuple[nn.Module, Tensor]:
+    """Return a mechanism's module and its input on a grid, drawn with a fixed seed."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(_SEED)
-        module, features = mechanism.make(), mechanism.features()
-    return capture(Subject(module.eval(), name=mechanism.name), {"features": features})
+        return mechanism.make().eval(), mechanism.features(side)
 
 
 def explanation_of(mechanism: Mechanism) -> str:

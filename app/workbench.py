@@ -22,6 +22,7 @@ PAGES = (
     ("attention_map", "Map", ":material/blur_on:"),
     ("compare", "Compare", ":material/compare_arrows:"),
     ("credit", "Credit", ":material/paid:"),
+    ("training", "Training", ":material/trending_up:"),
     ("mechanisms", "Mechanisms", ":material/account_tree:"),
 )
 """Module of each page, and its name in the address; title; icon. The first opens the app."""

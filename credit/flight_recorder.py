@@ -135,17 +135,22 @@ def _record(recorder: FlightRecorder, state: Any, model: nn.Module) -> None:
         recorder.measure(model, state.global_step)
 
 
-def read_flight(folder: str | Path) -> "DataFrame":
-    """Return all recordings of a folder as one tidy table, in the order of steps.
+def read_flight(path: str | Path) -> "DataFrame":
+    """Return all recordings of a folder, or of a file that joins them, as one tidy table.
 
-    Columns: step, probe, metric, layer, head, value.
+    Columns: step, probe, metric, layer, head, value; in the order of steps.
 
     Raises:
-        CreditError: There is no recording.
+        CreditError: There is no recording, or a file is none.
     """
     import pandas
 
-    parts = sorted(Path(folder).glob("flight-*.parquet"))
+    path = Path(path)
+    parts = [path] if path.is_file() else sorted(path.glob("flight-*.parquet"))
     if not parts:
-        raise CreditError(f"{folder} holds no recording (flight-*.parquet)")
-    return pandas.concat([pandas.read_parquet(part) for part in parts], ignore_index=True)
+        raise CreditError(f"{path} holds no recording (flight-*.parquet)")
+    table = pandas.concat([pandas.read_parquet(part) for part in parts], ignore_index=True)
+    missing = {*_COLUMNS, "value"} - set(table.columns)
+    if missing:
+        raise CreditError(f"{path} is no recording: it has no column {', '.join(sorted(missing))}")
+    return table.astype({"probe": "str", "metric": "str"})

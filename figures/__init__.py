@@ -4,7 +4,9 @@ A function such as `attention_map` returns what is to be drawn as plain data; it
 `matplotlib()` draw it and return the figure, which they never show.
 """
 
+from attnscope.figures.costs import CostCurves, cost_curves
 from attnscope.figures.errors import FigureError, MissingLibraryError
+from attnscope.figures.flights import HeadFlight, head_flight
 from attnscope.figures.gates import GateMap, gate_map
 from attnscope.figures.grids import HeadGrid, head_grid
 from attnscope.figures.head_map import (
@@ -63,8 +65,10 @@ __all__ = [
     "AttentionMap",
     "CellWindow",
     "ColorStops",
+    "CostCurves",
     "FigureError",
     "GateMap",
+    "HeadFlight",
     "HeadGrid",
     "HeadMap",
     "HeadName",
@@ -85,10 +89,12 @@ __all__ = [
     "attention_map",
     "build_pyramid",
     "cells_of",
+    "cost_curves",
     "difference_map",
     "fill_pyramid",
     "gate_map",
     "gradient_map",
+    "head_flight",
     "head_grid",
     "head_scatter",
     "hex_color",

@@ -8,6 +8,7 @@ import torch
 
 from attnscope.app.downloads import offer
 from attnscope.app.markdown_text import as_text
+from attnscope.app.mechanism_costs import measured_costs
 from attnscope.app.mechanism_gallery import (
     GALLERY,
     SIDE,
@@ -17,7 +18,7 @@ from attnscope.app.mechanism_gallery import (
 )
 from attnscope.app.pictures import Told, draw
 from attnscope.attention import AttentionOperator, GateAttention
-from attnscope.figures import GateMap, attention_map, gate_map
+from attnscope.figures import GateMap, attention_map, cost_curves, gate_map
 from attnscope.metrics import CATALOG, MetricError, measure
 from attnscope.traces import Site, TokenSequence, Trace
 
@@ -54,7 +55,27 @@ def show() -> None:
             st.number_input("Head", 0, attention.heads - 1, key="of_head", bind="query-params")
         )
     _pattern(trace, site, attention, head)
+    _costs(place)
     _readings(trace, site)
+
+
+def _costs(place: int) -> None:
+    """Show how time grows with length, for this mechanism and for softmax attention beside it."""
+    st.subheader("Cost", anchor=False)
+    if not st.toggle("Time it on this machine", key="timed", bind="query-params"):
+        return
+    with st.spinner("Timing"):
+        names = {GALLERY[at].name: _timed(at) for at in dict.fromkeys((place, 0))}
+    curves = cost_curves(
+        names, label="forward pass (ms)", title="Time by length, width 32, random weights"
+    )
+    words = f"Milliseconds of a forward pass by the number of tokens. {curves.caption}."
+    draw(curves, Told(name="mechanism-costs", words=words, table=curves.table))
+
+
+@st.cache_data(max_entries=len(GALLERY))
+def _timed(place: int) -> list[tuple[int, float]]:
+    return measured_costs(GALLERY[place])
 
 
 def _choose_site(trace: Trace) -> Site:

@@ -1,6 +1,7 @@
 """A small trained reasoner that searches in words for a way to reach a target with + - * /."""
 
 from attnscope.models.subjects.countdown.decoder import (
+    FLIGHT,
     WEIGHTS,
     build_subject,
     load_subject,
@@ -17,6 +18,7 @@ from attnscope.models.subjects.countdown.tokenizer import (
 )
 
 __all__ = [
+    "FLIGHT",
     "WEIGHTS",
     "Problem",
     "Step",

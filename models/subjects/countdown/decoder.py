@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights"
 
+FLIGHT = Path(__file__).parent / "flight.parquet"
+"""What each head measured while the subject learned (`python -m benchmarks.flight`)."""
+
 
 def subject_config(*, layers: int = 6, hidden: int = 192, heads: int = 6) -> Qwen3Config:
     """Return the configuration: two key-value heads, the MLP 8/3 as wide as the residual stream."""

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from attnscope.app.mechanism_costs import measured_costs
 from attnscope.app.mechanism_gallery import (
     GALLERY,
     SIDE,
@@ -53,3 +54,22 @@ def test_the_page_shows_a_mechanism(open_page, name):
     assert page.code[0].value
     assert len(page.dataframe[-1].value) > 0
     assert not page.error
+
+
+def test_costs_are_timed_when_asked_for(open_page, monkeypatch):
+    monkeypatch.setattr(
+        "attnscope.app.pages.mechanisms.measured_costs", lambda _: [(64, 1.0), (256, 4.0)]
+    )
+    page = open_page("mechanisms", mechanism=GALLERY[1].name)
+    assert "Cost" in [part.value for part in page.subheader]
+    page.toggle[0].set_value(True).run()
+    assert not page.exception
+    tables = [frame.value for frame in page.dataframe]
+    (costs,) = [table for table in tables if "tokens" in table.columns]
+    assert set(costs["what"]) == {GALLERY[1].name, GALLERY[0].name}
+
+
+def test_costs_are_measured_for_every_grid():
+    points = measured_costs(GALLERY[1], sides=(8, 16))
+    assert [tokens for tokens, _ in points] == [64, 256]
+    assert all(milliseconds > 0 for _, milliseconds in points)
