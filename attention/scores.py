@@ -172,7 +172,8 @@ class Scores:
     def _by_blocks(
         self, attend: Callable[[Tensor, slice], Attended], value: Tensor, step: int
     ) -> Attended:
-        tracked = self.needs_graph or (torch.is_grad_enabled() and value.requires_grad)
+        wanted = self.needs_graph or (torch.is_grad_enabled() and value.requires_grad)
+        tracked = wanted and self.shape[2] > 1  # one row of a map is no larger than its keys
         pieces = []
         for start in range(0, self.shape[2], step):
             block = slice(start, min(start + step, self.shape[2]))

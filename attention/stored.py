@@ -2,6 +2,7 @@
 
 from attnscope.attention.algebra import ProductAttention, SumAttention, TransposedAttention
 from attnscope.attention.convolution import ConvolutionAttention
+from attnscope.attention.delta_rule import DeltaRuleAttention
 from attnscope.attention.dense import DenseAttention
 from attnscope.attention.gate import GateAttention
 from attnscope.attention.grouped import GroupedAttention
@@ -10,15 +11,19 @@ from attnscope.attention.indexed import IndexedAttention
 from attnscope.attention.kernel import KernelAttention
 from attnscope.attention.operator import AttentionOperator
 from attnscope.attention.outer import OuterAttention
+from attnscope.attention.positive_part import PositiveAttention
 from attnscope.attention.row_scale import RowScaledAttention
 from attnscope.attention.scale import ScaledAttention
+from attnscope.attention.scan import ScanAttention
 from attnscope.attention.softmax import SoftmaxAttention
+from attnscope.attention.truncated import TruncatedAttention
 from attnscope.attention.windowed import WindowedAttention
 
 __all__ = ["OPERATORS"]
 
 OPERATORS: dict[str, type[AttentionOperator]] = {
     "ConvolutionAttention": ConvolutionAttention,
+    "DeltaRuleAttention": DeltaRuleAttention,
     "DenseAttention": DenseAttention,
     "GateAttention": GateAttention,
     "GroupedAttention": GroupedAttention,
@@ -26,11 +31,14 @@ OPERATORS: dict[str, type[AttentionOperator]] = {
     "IndexedAttention": IndexedAttention,
     "KernelAttention": KernelAttention,
     "OuterAttention": OuterAttention,
+    "PositiveAttention": PositiveAttention,
     "ProductAttention": ProductAttention,
     "RowScaledAttention": RowScaledAttention,
     "ScaledAttention": ScaledAttention,
+    "ScanAttention": ScanAttention,
     "SoftmaxAttention": SoftmaxAttention,
     "SumAttention": SumAttention,
     "TransposedAttention": TransposedAttention,
+    "TruncatedAttention": TruncatedAttention,
     "WindowedAttention": WindowedAttention,
 }

@@ -11,6 +11,7 @@ from attnscope.attention import (
     AlibiBias,
     AttentionOperator,
     ConvolutionAttention,
+    DeltaRuleAttention,
     DenseAttention,
     GateAttention,
     GroupedAttention,
@@ -19,9 +20,12 @@ from attnscope.attention import (
     KernelAttention,
     Mask,
     OuterAttention,
+    PositiveAttention,
     ScaledAttention,
+    ScanAttention,
     SoftmaxAttention,
     SumAttention,
+    TruncatedAttention,
     WindowedAttention,
 )
 from attnscope.traces import (
@@ -117,8 +121,21 @@ def windowed(length: int) -> WindowedAttention:
     )
 
 
+def scan(length: int) -> ScanAttention:
+    query, key = torch.randn(1, length, WIDTH), torch.randn(1, length, WIDTH)
+    delta, decay = torch.rand(HEADS, length), -torch.rand(HEADS, WIDTH)
+    return ScanAttention(query, key, delta, decay, skip=torch.randn(HEADS))
+
+
+def delta_rule(length: int) -> DeltaRuleAttention:
+    key = torch.nn.functional.normalize(torch.randn(2, length, WIDTH), dim=-1)
+    beta, log_decay = torch.rand(HEADS, length), -torch.rand(HEADS, length)
+    return DeltaRuleAttention(torch.randn(2, length, WIDTH), key, beta, log_decay)
+
+
 BUILDERS: dict[str, Callable[[int], AttentionOperator]] = {
     "ConvolutionAttention": convolution,
+    "DeltaRuleAttention": delta_rule,
     "DenseAttention": dense,
     "GateAttention": gate,
     "GroupedAttention": grouped,
@@ -126,13 +143,16 @@ BUILDERS: dict[str, Callable[[int], AttentionOperator]] = {
     "HadamardAttention": hadamard,
     "KernelAttention": kernel,
     "OuterAttention": outer,
+    "PositiveAttention": lambda length: PositiveAttention(outer(length)),
     "ProductAttention": lambda length: softmax(length) @ dense(length),
     "RowScaledAttention": lambda length: dense(length).normalized(),
     "ScaledAttention": lambda length: 0.5 * softmax(length),
+    "ScanAttention": scan,
     "SoftmaxAttention": softmax,
     "SoftmaxAttention with everything": masked_softmax,
     "SumAttention of shares": mixture,
     "TransposedAttention": lambda length: softmax(length).T,
+    "TruncatedAttention": lambda length: TruncatedAttention.of(softmax(length), 5),
     "WindowedAttention": windowed,
 }
 
