@@ -1,18 +1,17 @@
 """`Container`: the tensors of a trace file, mapped into memory and checked on first use."""
 
 import json
-import mmap
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 import xxhash
 from torch import Tensor
 
-from attnscope.traces.errors import MissingTraceError, TraceError, about
-from attnscope.traces.layout import HEADER_LIMIT, Entry, unseal
+from attnscope.traces.errors import TraceError, about
+from attnscope.traces.layout import Entry, unseal
+from attnscope.traces.pages import FilePages, Pages
 
 __all__ = ["Container", "checksum", "pieces"]
 
@@ -43,21 +42,23 @@ class Container:
     The file may be replaced (renamed over) while it is open. Changing it in place is noticed where
     it changes its length, or a slice that was not yet used.
 
+    Args:
+        source: The file, or the pages of a trace that lies elsewhere.
+
     Raises:
         TraceError: The file is no trace, a newer one, cut off or damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        with about(path), _open(path) as stream:
-            sealed = _read_sealed(stream)
-            text, self.entries = unseal(sealed)
+    def __init__(self, source: Path | Pages) -> None:
+        self.path = str(source) if isinstance(source, Path) else source.name
+        with about(self.path):
+            pages = FilePages(source) if isinstance(source, Path) else source
+            text, self.entries = unseal(pages.opening)
             self.content = _parse(text)
-            self._origin = len(sealed)
-            _check_places(self.entries, _size(stream) - self._origin)
+            self._origin = len(pages.opening)
+            _check_places(self.entries, pages.size - self._origin)
             self._checksums = _checksums(self.content, self.entries)
-            self._map = _mapped(stream)
-        self.path = path
-        self._length = len(self._map)
+        self._pages = pages
         self._checked: dict[str, set[int]] = {name: set() for name in self.entries}
 
     def tensor(self, name: str, leading: Iterable[int] | None = None) -> Tensor:
@@ -73,52 +74,39 @@ class Container:
         """
         entry, expected = self.entries[name], self._checksums[name]
         wanted = range(len(expected)) if leading is None or len(expected) == 1 else leading
-        for piece in set(wanted) - self._checked[name]:
-            with about(self.path):
-                self._compare(name, piece)
-            self._checked[name].add(piece)
+        with about(self.path):
+            for run in _runs(sorted(set(wanted) - self._checked[name])):
+                self._compare(name, run)
+                self._checked[name].update(run)
         if not entry.nbytes:
             return torch.empty(entry.shape, dtype=entry.dtype)
         count = entry.nbytes // entry.dtype.itemsize
         offset = self._origin + entry.start
-        flat = torch.frombuffer(self._map, dtype=entry.dtype, count=count, offset=offset)
+        flat = torch.frombuffer(self._pages.memory, dtype=entry.dtype, count=count, offset=offset)
         return flat.view(entry.shape)
 
-    def _compare(self, name: str, piece: int) -> None:
-        if self._map.size() != self._length:  # touching what was cut off would kill the process
-            raise TraceError("changed its length while it was open")
+    def _compare(self, name: str, run: Sequence[int]) -> None:
+        """Fetch slices that follow each other, and compare each with its checksum."""
         entry, expected = self.entries[name], self._checksums[name]
         length = entry.nbytes // len(expected)
-        start = self._origin + entry.start + piece * length
-        with memoryview(self._map) as content, content[start : start + length] as part:
-            found = checksum(part)
-        if found != expected[piece]:
-            where = f"tensor {name!r}" + (f", slice {piece}" if len(expected) > 1 else "")
-            raise TraceError(f"is damaged: {where} does not fit its checksum")
+        origin = self._origin + entry.start
+        self._pages.require(origin + run[0] * length, origin + (run[-1] + 1) * length)
+        for piece in run:
+            start = origin + piece * length
+            with memoryview(self._pages.memory) as content, content[start : start + length] as part:
+                found = checksum(part)
+            if found != expected[piece]:
+                where = f"tensor {name!r}" + (f", slice {piece}" if len(expected) > 1 else "")
+                raise TraceError(f"is damaged: {where} does not fit its checksum")
 
 
-def _open(path: Path) -> BinaryIO:
-    if not path.exists():
-        raise MissingTraceError("there is no such file")
-    if not path.is_file():
-        raise TraceError("is not a file")
-    return path.open("rb")
-
-
-def _size(stream: BinaryIO) -> int:
-    return stream.seek(0, 2)
-
-
-def _read_sealed(stream: BinaryIO) -> bytes:
-    size = _size(stream)
-    stream.seek(0)
-    opening = stream.read(8)
-    length = int.from_bytes(opening, "little")
-    if len(opening) < 8 or length > size - 8:
-        raise TraceError(f"is not a trace, or cut off: it ends after {size} bytes, in its header")
-    if length > HEADER_LIMIT:
-        raise TraceError(f"is not a trace: its header would take {length:,} bytes")
-    return opening + stream.read(length)
+def _runs(numbers: Sequence[int]) -> Iterator[range]:
+    """Yield ascending numbers as runs of consecutive ones."""
+    start = 0
+    for place in range(1, len(numbers) + 1):
+        if place == len(numbers) or numbers[place] != numbers[place - 1] + 1:
+            yield range(numbers[start], numbers[place - 1] + 1)
+            start = place
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -153,16 +141,3 @@ def _checksums(content: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict
         if not isinstance(expected, list) or len(expected) not in {1, *entry.shape[:1]}:
             raise TraceError(f"tensor {name!r} has checksums that do not fit its shape")
     return checksums
-
-
-def _mapped(stream: BinaryIO) -> mmap.mmap:
-    """Map a file for reading, private to this process.
-
-    Writable, because torch warns of buffers that are not; without reserving memory for it, which
-    would limit files to the size of the memory.
-    """
-    if sys.platform != "linux":
-        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
-    no_reserve = 0x4000  # MAP_NORESERVE, which mmap does not name before Python 3.13
-    flags = mmap.MAP_PRIVATE | no_reserve
-    return mmap.mmap(stream.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)

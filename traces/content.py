@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from attnscope.traces.card import Card
+from attnscope.traces.card_content import card_from, plain_card
 from attnscope.traces.errors import TraceError
 from attnscope.traces.observations import SiteSummary
+from attnscope.traces.plain_facts import as_names, as_text, as_whole, check_plain
 from attnscope.traces.provenance import Provenance
+from attnscope.traces.reading_content import ReadingRecord, plain_reading, reading_record
 from attnscope.traces.segments import Segment, Segments, TokenSequence
 from attnscope.traces.site import Site
 
@@ -41,13 +45,17 @@ class Content:
         provenance: Where the numbers come from.
         vectors: Names in the file of `log_probabilities` and `entropies`, as far as there are any.
         records: The sites, in order of execution.
+        readings: What is kept of metrics; their values stand in the file under the names given.
+        card: What the numbers are.
     """
 
     sequences: tuple[TokenSequence, ...]
     main_sequence: str
     provenance: Provenance
-    vectors: Mapping[str, str]
-    records: tuple[SiteRecord, ...]
+    vectors: Mapping[str, str] = field(default_factory=dict)
+    records: tuple[SiteRecord, ...] = ()
+    readings: tuple[ReadingRecord, ...] = ()
+    card: Card = field(default_factory=Card)
 
 
 def encode(content: Content, checksums: Mapping[str, list[str]]) -> str:
@@ -57,7 +65,7 @@ def encode(content: Content, checksums: Mapping[str, list[str]]) -> str:
         TraceError: A fact is not plain: a number, text, list or mapping.
     """
     for record in content.records:
-        _check_plain(record.facts, f"{record.summary.kind} of {record.summary.site.path}")
+        check_plain(record.facts, f"{record.summary.kind} of {record.summary.site.path}")
     provenance = content.provenance
     plain = {
         "provenance": {name: getattr(provenance, name) for name in _PROVENANCE_TEXTS}
@@ -74,6 +82,8 @@ def encode(content: Content, checksums: Mapping[str, list[str]]) -> str:
             }
             for record in content.records
         ],
+        "readings": [plain_reading(record) for record in content.readings],
+        "card": plain_card(content.card),
         "checksums": dict(checksums),
     }
     return json.dumps(plain, separators=(",", ":"))
@@ -88,10 +98,13 @@ def decode(plain: Mapping[str, Any]) -> Content:
     try:
         return Content(
             sequences=tuple(_sequence(fields) for fields in plain["sequences"]),
-            main_sequence=_text(plain["main_sequence"]),
+            main_sequence=as_text(plain["main_sequence"]),
             provenance=_provenance(plain["provenance"]),
-            vectors=_names(plain["vectors"]),
+            vectors=as_names(plain["vectors"]),
             records=tuple(_record(fields) for fields in plain["sites"]),
+            # Files of before there were readings and cards have neither.
+            readings=tuple(reading_record(fields) for fields in plain.get("readings", ())),
+            card=card_from(plain["card"]) if "card" in plain else Card(),
         )
     except TraceError:
         raise
@@ -99,24 +112,7 @@ def decode(plain: Mapping[str, Any]) -> Content:
         raise TraceError(f"has a header that does not describe a trace ({error!r})") from error
 
 
-_PROVENANCE_TEXTS = ("model", "revision", "dtype", "gradient_target")
-_PLAIN = (str, int, float, bool, type(None))
-
-
-def _check_plain(fact: object, where: str) -> None:
-    if isinstance(fact, Mapping):
-        if not all(isinstance(name, str) for name in fact):
-            raise TraceError(f"{where}: fact {dict(fact)!r} has names that are not text")
-        for name, value in fact.items():
-            _check_plain(value, f"{where}: {name}")
-    elif isinstance(fact, list | tuple):
-        for value in fact:
-            _check_plain(value, where)
-    elif type(fact) not in _PLAIN:
-        raise TraceError(
-            f"{where}: {fact!r} is a {type(fact).__name__}; "
-            "a trace stores facts that are numbers, text, lists or mappings of these"
-        )
+_PROVENANCE_TEXTS = ("model", "revision", "dtype", "gradient_target", "weights")
 
 
 def _plain_sequence(sequence: TokenSequence) -> dict[str, Any]:
@@ -132,11 +128,11 @@ def _plain_sequence(sequence: TokenSequence) -> dict[str, Any]:
 def _sequence(fields: Mapping[str, Any]) -> TokenSequence:
     ids = fields["ids"]
     return TokenSequence(
-        name=_text(fields["name"]),
-        tokens=tuple(_text(token) for token in fields["tokens"]),
-        ids=None if ids is None else tuple(_whole(number) for number in ids),
+        name=as_text(fields["name"]),
+        tokens=tuple(as_text(token) for token in fields["tokens"]),
+        ids=None if ids is None else tuple(as_whole(number) for number in ids),
         segments=Segments(tuple(_segment(run) for run in fields["segments"])),
-        axis=_text(fields["axis"]),
+        axis=as_text(fields["axis"]),
     )
 
 
@@ -144,21 +140,22 @@ def _segment(fields: Mapping[str, Any]) -> Segment:
     grid = fields["grid"]
     if grid is not None:
         rows, columns = grid
-        grid = (_whole(rows), _whole(columns))
+        grid = (as_whole(rows), as_whole(columns))
     return Segment(
-        name=_text(fields["name"]),
-        start=_whole(fields["start"]),
-        stop=_whole(fields["stop"]),
+        name=as_text(fields["name"]),
+        start=as_whole(fields["start"]),
+        stop=as_whole(fields["stop"]),
         grid=grid,
     )
 
 
 def _provenance(fields: Mapping[str, Any]) -> Provenance:
-    texts = {name: fields[name] for name in _PROVENANCE_TEXTS if fields[name] is not None}
+    known = {"weights": None, **fields}  # files of before there were fingerprints
+    texts = {name: known[name] for name in _PROVENANCE_TEXTS if known[name] is not None}
     return Provenance(
-        versions=_names(fields["versions"]),
-        notes=_names(fields["notes"]),
-        **_names(texts),
+        versions=as_names(fields["versions"]),
+        notes=as_names(fields["notes"]),
+        **as_names(texts),
     )
 
 
@@ -166,43 +163,27 @@ def _record(fields: Mapping[str, Any]) -> SiteRecord:
     facts, summary = fields["facts"], fields["summary"]
     if not isinstance(facts, dict):
         raise TraceError(f"has facts of a site that are {facts!r}")
-    heads, queries, keys = (_whole(size) for size in summary["shape"])
-    query_axis, key_axis = (_text(axis) for axis in summary["axes"])
+    heads, queries, keys = (as_whole(size) for size in summary["shape"])
+    query_axis, key_axis = (as_text(axis) for axis in summary["axes"])
     offset = summary["offset"]
     return SiteRecord(
         summary=SiteSummary(
             site=_site(summary["site"]),
-            kind=_text(summary["kind"]),
+            kind=as_text(summary["kind"]),
             shape=(heads, queries, keys),
             causal=bool(summary["causal"]),
-            offset=None if offset is None else _whole(offset),
+            offset=None if offset is None else as_whole(offset),
             axes=(query_axis, key_axis),
             has_gradient=bool(summary["has_gradient"]),
         ),
         facts=facts,
-        parts=_names(fields["parts"]),
-        fields=_names(fields["fields"]),
+        parts=as_names(fields["parts"]),
+        fields=as_names(fields["fields"]),
     )
 
 
 def _site(fields: Mapping[str, Any]) -> Site:
-    layer = _whole(fields["layer"])
-    names = {name: _text(fields[name]) for name in ("stack", "path")}
-    names |= {name: _text(fields[name]) for name in ("query_sequence", "key_sequence")}
+    layer = as_whole(fields["layer"])
+    names = {name: as_text(fields[name]) for name in ("stack", "path")}
+    names |= {name: as_text(fields[name]) for name in ("query_sequence", "key_sequence")}
     return Site(layer=layer, **names)
-
-
-def _names(fields: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _text(value) for name, value in fields.items()}
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TraceError(f"has {value!r} where text should stand")
-    return value
-
-
-def _whole(value: object) -> int:
-    if type(value) is not int:
-        raise TraceError(f"has {value!r} where a whole number should stand")
-    return value

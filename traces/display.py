@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from attnscope.traces.card import Card
+from attnscope.traces.layer_numbers import layer_runs
 from attnscope.traces.observations import SiteSummary
 from attnscope.traces.provenance import Provenance
 from attnscope.traces.segments import TokenSequence
@@ -15,6 +17,7 @@ def describe(
     sequences: Mapping[str, TokenSequence],
     summaries: Sequence[SiteSummary],
     nbytes: int,
+    card: Card,
 ) -> str:
     """Return what is in a trace as a few lines of text."""
     lines = [_title(provenance, summaries, nbytes)]
@@ -25,6 +28,7 @@ def describe(
             f"  {stack}: layers {layers}, {heads} heads, {size}, "
             f"{', '.join(filter(None, operator))}"
         )
+    lines += [f"  card: {line}" for line in card.lines()]
     return "\n".join(lines)
 
 
@@ -33,6 +37,7 @@ def to_html(
     sequences: Mapping[str, TokenSequence],
     summaries: Sequence[SiteSummary],
     nbytes: int,
+    card: Card,
 ) -> str:
     """Return what is in a trace as HTML, every name in it escaped."""
     head = _row("th", ("stack", "layers", "heads", "queries x keys", "operator", "gradient"))
@@ -42,7 +47,9 @@ def to_html(
         for sequence in sequences.values()
     )
     title = escape(_title(provenance, summaries, nbytes))
-    return f"<div><p>{title}</p><ul>{items}</ul><table>{head}{rows}</table></div>"
+    return (
+        f"<div><p>{title}</p><ul>{items}</ul><table>{head}{rows}</table>{card._repr_html_()}</div>"
+    )
 
 
 def readable_bytes(count: int) -> str:
@@ -73,7 +80,7 @@ def _stacks(summaries: Sequence[SiteSummary]) -> dict[str, tuple[str, str, str, 
         stacks.setdefault(summary.site.stack, []).append(summary)
     return {
         stack: (
-            _runs(summary.site.layer for summary in members),
+            layer_runs(summary.site.layer for summary in members),
             _span([summary.shape[0] for summary in members]),
             _sizes({summary.shape[1:] for summary in members}),
             ", ".join(dict.fromkeys(summary.kind for summary in members)),
@@ -87,17 +94,6 @@ def _gradients(known: Sequence[bool]) -> str:
     if all(known):
         return "with gradient"
     return f"{sum(known)} with gradient" if any(known) else ""
-
-
-def _runs(layers: Iterable[int]) -> str:
-    """Return numbers with consecutive ones joined: `0-3, 7`."""
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _span(counts: Sequence[int]) -> str:

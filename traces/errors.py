@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["MissingSiteError", "MissingTraceError", "TraceError", "about"]
+__all__ = ["MissingSiteError", "MissingTraceError", "StoreError", "TraceError", "about"]
 
 
 class TraceError(ValueError):
@@ -21,8 +21,12 @@ class MissingSiteError(TraceError, KeyError):
     __str__ = Exception.__str__  # KeyError would print the message in quotes
 
 
+class StoreError(TraceError):
+    """A store of traces cannot be read, written, or asked for what it does not hold."""
+
+
 @contextmanager
-def about(path: Path) -> Iterator[None]:
+def about(path: Path | str) -> Iterator[None]:
     """Turn what goes wrong with a file into a `TraceError` that names it."""
     try:
         yield

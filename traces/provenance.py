@@ -15,6 +15,7 @@ class Provenance:
         model: Name or path of the model; empty where it has none.
         revision: Commit or checkpoint of the model.
         dtype: Type that the model computed in (`bfloat16`).
+        weights: Fingerprint of the model's weights; None where nobody took it.
         versions: Versions of the libraries that took part, by their names.
         gradient_target: What the gradients are of; None where none were taken.
         notes: Anything else, by name.
@@ -23,6 +24,7 @@ class Provenance:
     model: str = ""
     revision: str | None = None
     dtype: str | None = None
+    weights: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     gradient_target: str | None = None
     notes: Mapping[str, str] = field(default_factory=dict)

@@ -7,10 +7,11 @@ from attnscope.traces.container import Container
 from attnscope.traces.content import decode
 from attnscope.traces.errors import about
 from attnscope.traces.observations import Observations
+from attnscope.traces.reading_content import reading_from
 from attnscope.traces.stored import StoredSource
 from attnscope.traces.trace import Trace
 
-__all__ = ["open_trace"]
+__all__ = ["open_trace", "trace_of"]
 
 
 def open_trace(path: str | os.PathLike[str]) -> Trace:
@@ -24,13 +25,21 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
     Raises:
         TraceError: The file is no trace, a newer one, cut off or damaged; or there is none.
     """
-    file = Path(path)
-    container = Container(file)
-    with about(file):
+    return trace_of(Container(Path(path)))
+
+
+def trace_of(container: Container) -> Trace:
+    """Return the trace of an open container.
+
+    Raises:
+        TraceError: The container's content is damaged, or describes no trace.
+    """
+    with about(container.path):
         content = decode(container.content)
         source = StoredSource(container, content)
     vectors = {field: container.tensor(name) for field, name in content.vectors.items()}
-    with about(file):
+    values = [container.tensor(record.values) for record in content.readings]
+    with about(container.path):
         return Trace(
             observations=Observations(source),
             sequences={sequence.name: sequence for sequence in content.sequences},
@@ -38,4 +47,9 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
             log_probabilities=vectors.get("log_probabilities"),
             entropies=vectors.get("entropies"),
             provenance=content.provenance,
+            readings={
+                record.key: reading_from(record, found)
+                for record, found in zip(content.readings, values, strict=True)
+            },
+            card=content.card,
         )

@@ -105,7 +105,7 @@ class StoredSource:
 
 def _check_names(container: Container, content: Content) -> None:
     """Refuse a header whose sites ask for unknown kinds, or for other tensors than there are."""
-    asked = set(content.vectors.values())
+    asked = {*content.vectors.values(), *(record.values for record in content.readings)}
     for record in content.records:
         if record.summary.kind not in OPERATORS:
             raise TraceError(

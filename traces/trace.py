@@ -9,6 +9,8 @@ from types import MappingProxyType
 from jaxtyping import Float
 from torch import Tensor
 
+from attnscope.traces.card import Card
+from attnscope.traces.content import Content
 from attnscope.traces.display import describe, to_html
 from attnscope.traces.errors import MissingSiteError, TraceError
 from attnscope.traces.observations import HeldSource, Observations
@@ -17,6 +19,7 @@ from attnscope.traces.segments import Segments, TokenSequence
 from attnscope.traces.site import Observation, Site
 from attnscope.traces.site_checks import check_held, check_sites
 from attnscope.traces.site_operators import SiteOperators, layer_numbers, resolve_layer
+from attnscope.traces.stored_reading import StoredReading
 from attnscope.traces.writer import write_trace
 
 __all__ = ["Trace"]
@@ -39,6 +42,8 @@ class Trace:
         entropies: `[t]` is the entropy of the distribution that token t was drawn from, in nats;
             NaN at 0.
         provenance: Model, versions, and what the gradients are of.
+        readings: What metrics found, kept with the trace, by the names that they were given.
+        card: What the numbers are and what proves it; unknown where nobody wrote it down.
 
     Raises:
         TraceError: The parts do not fit each other.
@@ -54,6 +59,7 @@ class Trace:
         Trace of an unnamed model: 1 attention sites, 16 bytes
           text: 2 x token
           model.layers: layers 0, 1 heads, 2 x 2, DenseAttention
+          card: unknown (the trace does not say what its numbers are)
     """
 
     observations: Observations | Sequence[Observation]
@@ -62,6 +68,8 @@ class Trace:
     log_probabilities: Float[Tensor, " token"] | None = None
     entropies: Float[Tensor, " token"] | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    readings: Mapping[str, StoredReading] = field(default_factory=dict)
+    card: Card = field(default_factory=Card)
 
     def __post_init__(self) -> None:
         """Keep copies of the collections that nobody can change; refuse parts that do not fit."""
@@ -70,6 +78,9 @@ class Trace:
             check_held(held, self.sequences)
             object.__setattr__(self, "observations", Observations(HeldSource(held)))
         object.__setattr__(self, "sequences", MappingProxyType(dict(self.sequences)))
+        object.__setattr__(self, "readings", MappingProxyType(dict(self.readings)))
+        if self.sites:  # a trace of readings alone keeps the card of what they were measured on
+            object.__setattr__(self, "card", self.card.of(self.sites))
         if self.main_sequence not in self.sequences:
             raise TraceError(
                 f"no sequence {self.main_sequence!r}; this trace has {list(self.sequences)}"
@@ -127,7 +138,11 @@ class Trace:
     @property
     def nbytes(self) -> int:
         """Return the bytes of all tensors, shared ones counted once; of a file none is read."""
-        vectors = (self.log_probabilities, self.entropies)
+        vectors = (
+            self.log_probabilities,
+            self.entropies,
+            *(reading.values for reading in self.readings.values()),
+        )
         own = sum(v.numel() * v.element_size() for v in vectors if v is not None)
         return own + self.observed.nbytes
 
@@ -191,22 +206,23 @@ class Trace:
             TraceError: An operator cannot be stored, or the path cannot be written.
         """
         vectors = {"log_probabilities": self.log_probabilities, "entropies": self.entropies}
-        write_trace(
-            Path(path),
-            self.observed,
-            self.sequences,
-            self.main_sequence,
-            vectors,
-            self.provenance,
+        content = Content(
+            sequences=tuple(self.sequences.values()),
+            main_sequence=self.main_sequence,
+            provenance=self.provenance,
+            card=self.card,
         )
+        write_trace(Path(path), content, self.observed, vectors, self.readings)
 
     def __repr__(self) -> str:
         """Return the model, the tokens, and the layers and heads of each stack."""
-        return describe(self.provenance, self.sequences, self.observed.summaries, self.nbytes)
+        summaries = self.observed.summaries
+        return describe(self.provenance, self.sequences, summaries, self.nbytes, self.card)
 
     def _repr_html_(self) -> str:
         """Return the same as a table, for notebooks."""
-        return to_html(self.provenance, self.sequences, self.observed.summaries, self.nbytes)
+        summaries = self.observed.summaries
+        return to_html(self.provenance, self.sequences, summaries, self.nbytes, self.card)
 
 
 def _keep(stacks: Mapping[str, list[int]], layers: list[int]) -> dict[str, set[int]]:

@@ -1,6 +1,7 @@
 """`write_trace`: a trace as one safetensors file."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,22 +14,23 @@ from attnscope.traces.content import Content, SiteRecord, encode
 from attnscope.traces.errors import TraceError, about
 from attnscope.traces.layout import Entry, arrange, seal
 from attnscope.traces.observations import Observations, SiteSummary, identity
-from attnscope.traces.provenance import Provenance
-from attnscope.traces.segments import TokenSequence
+from attnscope.traces.reading_content import record_of
 from attnscope.traces.site import Observation
+from attnscope.traces.stored_reading import StoredReading
 
 __all__ = ["write_trace"]
 
 
 def write_trace(
     path: Path,
+    content: Content,
     observations: Observations,
-    sequences: Mapping[str, TokenSequence],
-    main_sequence: str,
     vectors: Mapping[str, Tensor | None],
-    provenance: Provenance,
+    readings: Mapping[str, StoredReading],
 ) -> None:
     """Write the parts of a trace to one file, which appears complete or not at all.
+
+    What is not of tensors comes as the content of a file that holds none yet.
 
     Tensors are written from where they lie, slice by slice, and may lie on an accelerator; one
     that several sites share is written once. What the path held before stays readable for traces
@@ -41,16 +43,18 @@ def write_trace(
         if path.is_dir():
             raise TraceError("is a folder")
         shelf = _Shelf()
-        content = Content(
-            sequences=tuple(sequences.values()),
-            main_sequence=main_sequence,
-            provenance=provenance,
+        content = replace(
+            content,
             vectors=shelf.put_all("token", vectors),
             records=tuple(
                 _record(shelf, str(index), observation, summary)
                 for index, (observation, summary) in enumerate(
                     zip(observations, observations.summaries, strict=True)
                 )
+            ),
+            readings=tuple(
+                record_of(key, reading, shelf.put(f"reading.{index}", reading.values))
+                for index, (key, reading) in enumerate(readings.items())
             ),
         )
         _write(path, content, shelf.tensors)

@@ -14,7 +14,8 @@ def test_text_names_model_tokens_stacks_layers_heads_and_bytes(make_trace):
     assert repr(make_trace()) == (
         "Trace of tiny (float32): 2 attention sites, 106 kB\n"
         "  text: 64 x token (prompt 1-62)\n"
-        "  model.layers.self_attn: layers 0-1, 4 heads, 64 x 64, SoftmaxAttention, with gradient"
+        "  model.layers.self_attn: layers 0-1, 4 heads, 64 x 64, SoftmaxAttention, with gradient\n"
+        "  card: unknown (the trace does not say what its numbers are)"
     )
 
 
@@ -27,10 +28,10 @@ def test_layers_in_runs_and_sizes_that_differ(make_sequence, make_observation):
     crossing = replace(crossing, site=replace(crossing.site, key_sequence="image"), keys=image)
     sequences = {"text": text, "image": image}
     trace = Trace(observations=[*seen, crossing], sequences=sequences, main_sequence="text")
-    assert repr(trace).endswith(
+    assert (
         "layers 0-2, 5, 7, 2-4 heads, several sizes, "
-        "SoftmaxAttention, DenseAttention, 1 with gradient"
-    )
+        "SoftmaxAttention, DenseAttention, 1 with gradient\n"
+    ) in repr(trace)
     assert repr(trace).startswith("Trace of an unnamed model: 5 attention sites")
 
 
