@@ -36,6 +36,10 @@ tables: .venv/all
 	$(BIN)/python -m benchmarks.mechanisms
 	$(BIN)/python -m benchmarks.zoom
 	$(BIN)/python -m benchmarks.credit_overhead
+	$(BIN)/python -m benchmarks.store
+	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.glimpse
+	$(BIN)/python -m benchmarks.interventions
 
 .venv/python: constraints.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit('attnscope needs Python 3.11 or newer; try make PYTHON=python3.11') if sys.version_info < (3, 11) else None"
