@@ -1,5 +1,6 @@
 """Metrics: pure functions of attention operators and traces, and the catalog that names them."""
 
+from attnscope.metrics.caption_objects import CaptionScores, chair
 from attnscope.metrics.catalog import CATALOG, METRICS, find_metric
 from attnscope.metrics.coupling import Coupling, RhythmCoupling, rhythm_coupling
 from attnscope.metrics.detectors import (
@@ -15,11 +16,18 @@ from attnscope.metrics.future_influence import fai
 from attnscope.metrics.head_divergence import divergence_between, divergence_of_heads
 from attnscope.metrics.head_grouping import HeadGroups, group_mean, head_groups
 from attnscope.metrics.head_rhythm import Rhythm, rhythm
+from attnscope.metrics.kept_readings import kept_reading
 from attnscope.metrics.locality import mean_distance, window_mass
 from attnscope.metrics.mass import negative_share, own_share, row_sum
 from attnscope.metrics.massive import largest_activations, massive_activations, median_activation
 from attnscope.metrics.measuring import Accumulator, measure, readings_of
 from attnscope.metrics.metric import Metric, Streamed
+from attnscope.metrics.object_mentions import (
+    annotated_objects,
+    mentioned_objects,
+    qualified_names,
+    read_synonyms,
+)
 from attnscope.metrics.patch_locality import (
     nonlocality,
     patch_distance,
@@ -27,6 +35,7 @@ from attnscope.metrics.patch_locality import (
     relative_nonlocality,
 )
 from attnscope.metrics.peaks import local_peaks
+from attnscope.metrics.polling import PollScores, pope, says_yes
 from attnscope.metrics.preplan_anchor import anchor_tokens, preplan_tokens, waad_change
 from attnscope.metrics.reading import Reading
 from attnscope.metrics.receiver import (
@@ -35,6 +44,7 @@ from attnscope.metrics.receiver import (
     sentence_attention,
     vertical_scores,
 )
+from attnscope.metrics.resampling import ImageScores, confidence_table, paired_difference
 from attnscope.metrics.rhythm_preset import RHYTHM_REV, RHYTHM_V1, RhythmPreset, middle_layers
 from attnscope.metrics.rollout import attention_rollout
 from attnscope.metrics.selection import share_count, top_count, top_share
@@ -50,18 +60,24 @@ __all__ = [
     "RHYTHM_REV",
     "RHYTHM_V1",
     "Accumulator",
+    "CaptionScores",
     "Coupling",
     "HeadGroups",
+    "ImageScores",
     "Metric",
     "MetricError",
+    "PollScores",
     "Reading",
     "Rhythm",
     "RhythmCoupling",
     "RhythmPreset",
     "Streamed",
     "anchor_tokens",
+    "annotated_objects",
     "attention_entropy",
     "attention_rollout",
+    "chair",
+    "confidence_table",
     "coupling_of",
     "detector_score",
     "divergence_between",
@@ -73,6 +89,7 @@ __all__ = [
     "head_groups",
     "head_span",
     "induction_mass",
+    "kept_reading",
     "largest_activations",
     "local_peaks",
     "look_back",
@@ -80,17 +97,22 @@ __all__ = [
     "mean_distance",
     "measure",
     "median_activation",
+    "mentioned_objects",
     "middle_layers",
     "negative_share",
     "nonlocality",
     "normalized_entropy",
     "own_share",
+    "paired_difference",
     "participation_ratio",
     "patch_distance",
     "patch_window_mass",
     "pattern_share_score",
+    "pope",
     "preplan_tokens",
     "previous_token_mass",
+    "qualified_names",
+    "read_synonyms",
     "readings_of",
     "received_attention",
     "receiver_heads",
@@ -99,6 +121,7 @@ __all__ = [
     "rhythm",
     "rhythm_coupling",
     "row_sum",
+    "says_yes",
     "sentence_attention",
     "sentence_spans",
     "share_count",

@@ -8,6 +8,7 @@ from torch import Tensor
 from attnscope.metrics.catalog import find_metric
 from attnscope.metrics.errors import MetricError
 from attnscope.metrics.framing import Frame
+from attnscope.metrics.kept_readings import kept_reading
 from attnscope.metrics.metric import Metric, Streamed
 from attnscope.metrics.reading import Reading
 from attnscope.traces import Observation, Trace
@@ -19,6 +20,9 @@ def measure(
     trace: Trace, metric: str | Metric, *, stack: str | None = None, **options: object
 ) -> Reading:
     """Return the reading of a metric on one stack of a trace.
+
+    A trace that was reduced gives the reading that it keeps, where it has lost what the metric
+    would need.
 
     Args:
         trace: What was captured.
@@ -32,6 +36,9 @@ def measure(
             its layers do not have one shape.
     """
     found = find_metric(metric)
+    kept = kept_reading(trace, found, stack, options)
+    if kept is not None:
+        return kept
     return readings_of(trace.observe(stack), [found], {found.name: options})[found.name]
 
 

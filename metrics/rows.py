@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attnscope.attention import AttentionOperator
+from attnscope.attention import AttentionOperator, TruncatedAttention
 from attnscope.metrics.errors import MetricError
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "mean_rows",
     "precise",
     "require_positions",
+    "require_whole",
     "row_shares",
 ]
 
@@ -97,6 +98,7 @@ def row_shares(attention: AttentionOperator, metric: str) -> Float[Tensor, "*bat
     Raises:
         MetricError: Entries are not shares of a whole: some are negative, or rows exceed 1.
     """
+    require_whole(attention, metric)
     if attention.signed:
         raise MetricError(
             f"{metric} needs attention that is nowhere negative; {attention!r} is signed"
@@ -112,6 +114,21 @@ def row_shares(attention: AttentionOperator, metric: str) -> Float[Tensor, "*bat
             f"{float(mass.max()):.4g} (measure its normalized())"
         )
     return torch.where(valid, mass, torch.nan)
+
+
+def require_whole(attention: AttentionOperator, metric: str) -> None:
+    """Refuse rows of which only the largest weights were kept.
+
+    Raises:
+        MetricError: Weights are gone that the metric would have to know.
+    """
+    if isinstance(attention, TruncatedAttention) and attention.partial:
+        raise MetricError(
+            f"{metric} needs whole rows; of this reduced trace only the "
+            f"{attention.weights.shape[-1]} largest weights of each row are left, and up to "
+            f"{float(attention.lost.max()):.3g} of a row is gone. Measure before reducing and keep "
+            "the reading (readings=), or ask attention.entropy_bounds() or .moment_bounds()"
+        )
 
 
 def require_positions(attention: AttentionOperator, metric: str) -> int:
