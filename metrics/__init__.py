@@ -44,6 +44,18 @@ from attnscope.metrics.receiver import (
     sentence_attention,
     vertical_scores,
 )
+from attnscope.metrics.relevance import (
+    chefer_relevance,
+    cross_relevance,
+    gradient_rollout,
+    positive_gradient,
+)
+from attnscope.metrics.relevance_of_traces import trace_relevance
+from attnscope.metrics.relevance_rules import (
+    co_attention_rule,
+    normalized_relevance,
+    self_attention_rule,
+)
 from attnscope.metrics.resampling import ImageScores, confidence_table, paired_difference
 from attnscope.metrics.rhythm_preset import RHYTHM_REV, RHYTHM_V1, RhythmPreset, middle_layers
 from attnscope.metrics.rollout import attention_rollout
@@ -77,14 +89,18 @@ __all__ = [
     "attention_entropy",
     "attention_rollout",
     "chair",
+    "chefer_relevance",
+    "co_attention_rule",
     "confidence_table",
     "coupling_of",
+    "cross_relevance",
     "detector_score",
     "divergence_between",
     "divergence_of_heads",
     "duplicate_token_mass",
     "fai",
     "find_metric",
+    "gradient_rollout",
     "group_mean",
     "head_groups",
     "head_span",
@@ -102,6 +118,7 @@ __all__ = [
     "negative_share",
     "nonlocality",
     "normalized_entropy",
+    "normalized_relevance",
     "own_share",
     "paired_difference",
     "participation_ratio",
@@ -109,6 +126,7 @@ __all__ = [
     "patch_window_mass",
     "pattern_share_score",
     "pope",
+    "positive_gradient",
     "preplan_tokens",
     "previous_token_mass",
     "qualified_names",
@@ -122,6 +140,7 @@ __all__ = [
     "rhythm_coupling",
     "row_sum",
     "says_yes",
+    "self_attention_rule",
     "sentence_attention",
     "sentence_spans",
     "share_count",
@@ -129,6 +148,7 @@ __all__ = [
     "sink_rate",
     "top_count",
     "top_share",
+    "trace_relevance",
     "vertical_scores",
     "waad",
     "waad_change",

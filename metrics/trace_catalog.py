@@ -11,6 +11,7 @@ from attnscope.metrics.group_rhythm import (
 )
 from attnscope.metrics.metric import Metric
 from attnscope.metrics.observing import rollout_of
+from attnscope.metrics.relevance_catalog import RELEVANCE_CATALOG
 
 __all__ = ["TRACE_CATALOG"]
 
@@ -111,5 +112,6 @@ TRACE_CATALOG: tuple[Metric, ...] = (
         measure=rollout_of,
         options={"query": -1},
     ),
+    *RELEVANCE_CATALOG,
 )
 """Metrics whose values belong to the whole model."""

@@ -92,6 +92,11 @@ def observation(
         "keys": sequence(),
         "hidden": hidden,
     }
+    if attention is None or attention.shape == (4, TOKENS, TOKENS):  # what the factors fit
+        facts |= {
+            "value": normal(layer + 150, 2, TOKENS, 8),
+            "gradient": normal(layer + 200, 4, TOKENS, 8),
+        }
     return Observation(**(facts | changes))
 
 
