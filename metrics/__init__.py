@@ -15,6 +15,7 @@ from attnscope.metrics.errors import MetricError
 from attnscope.metrics.future_influence import fai
 from attnscope.metrics.head_divergence import divergence_between, divergence_of_heads
 from attnscope.metrics.head_grouping import HeadGroups, group_mean, head_groups
+from attnscope.metrics.head_output import head_outputs
 from attnscope.metrics.head_rhythm import Rhythm, rhythm
 from attnscope.metrics.kept_readings import kept_reading
 from attnscope.metrics.locality import mean_distance, window_mass
@@ -28,6 +29,7 @@ from attnscope.metrics.object_mentions import (
     qualified_names,
     read_synonyms,
 )
+from attnscope.metrics.output_keys import after_image_keys, previous_token_keys, response_keys
 from attnscope.metrics.patch_locality import (
     nonlocality,
     patch_distance,
@@ -59,11 +61,37 @@ from attnscope.metrics.relevance_rules import (
 from attnscope.metrics.resampling import ImageScores, confidence_table, paired_difference
 from attnscope.metrics.rhythm_preset import RHYTHM_REV, RHYTHM_V1, RhythmPreset, middle_layers
 from attnscope.metrics.rollout import attention_rollout
+from attnscope.metrics.saliency import (
+    NormScope,
+    candidate_saliency,
+    layer_saliency,
+    saliency_norm,
+    saliency_rows,
+    saliency_threshold,
+)
+from attnscope.metrics.segment_attention import attention_to_segments
 from attnscope.metrics.selection import share_count, top_count, top_share
 from attnscope.metrics.sentences import sentence_spans
 from attnscope.metrics.sink import received_attention, sink_mass, sink_rate
 from attnscope.metrics.spans import head_span, look_back
+from attnscope.metrics.stacks import across_stacks
 from attnscope.metrics.trace_coupling import coupling_of
+from attnscope.metrics.vision_divergence import (
+    head_activation,
+    token_vhd,
+    vision_aware_heads,
+    vision_head_divergence,
+    zero_outliers,
+)
+from attnscope.metrics.visual_sink import (
+    find_sink_dimensions,
+    image_attention,
+    image_centric_heads,
+    require_reachable,
+    sink_dimension_value,
+    sink_tokens,
+    visual_nonsink_ratio,
+)
 from attnscope.metrics.windowed_distance import waad
 
 __all__ = [
@@ -78,16 +106,21 @@ __all__ = [
     "ImageScores",
     "Metric",
     "MetricError",
+    "NormScope",
     "PollScores",
     "Reading",
     "Rhythm",
     "RhythmCoupling",
     "RhythmPreset",
     "Streamed",
+    "across_stacks",
+    "after_image_keys",
     "anchor_tokens",
     "annotated_objects",
     "attention_entropy",
     "attention_rollout",
+    "attention_to_segments",
+    "candidate_saliency",
     "chair",
     "chefer_relevance",
     "co_attention_rule",
@@ -100,13 +133,19 @@ __all__ = [
     "duplicate_token_mass",
     "fai",
     "find_metric",
+    "find_sink_dimensions",
     "gradient_rollout",
     "group_mean",
+    "head_activation",
     "head_groups",
+    "head_outputs",
     "head_span",
+    "image_attention",
+    "image_centric_heads",
     "induction_mass",
     "kept_reading",
     "largest_activations",
+    "layer_saliency",
     "local_peaks",
     "look_back",
     "massive_activations",
@@ -128,6 +167,7 @@ __all__ = [
     "pope",
     "positive_gradient",
     "preplan_tokens",
+    "previous_token_keys",
     "previous_token_mass",
     "qualified_names",
     "read_synonyms",
@@ -136,21 +176,33 @@ __all__ = [
     "receiver_heads",
     "receiver_score",
     "relative_nonlocality",
+    "require_reachable",
+    "response_keys",
     "rhythm",
     "rhythm_coupling",
     "row_sum",
+    "saliency_norm",
+    "saliency_rows",
+    "saliency_threshold",
     "says_yes",
     "self_attention_rule",
     "sentence_attention",
     "sentence_spans",
     "share_count",
+    "sink_dimension_value",
     "sink_mass",
     "sink_rate",
+    "sink_tokens",
+    "token_vhd",
     "top_count",
     "top_share",
     "trace_relevance",
     "vertical_scores",
+    "vision_aware_heads",
+    "vision_head_divergence",
+    "visual_nonsink_ratio",
     "waad",
     "waad_change",
     "window_mass",
+    "zero_outliers",
 ]

@@ -8,6 +8,7 @@ from attnscope.metrics.patch_locality import (
     patch_window_mass,
     relative_nonlocality,
 )
+from attnscope.metrics.picture_catalog import PICTURE_CATALOG
 
 __all__ = ["IMAGE_CATALOG"]
 
@@ -57,5 +58,6 @@ IMAGE_CATALOG: tuple[Metric, ...] = (
         measure=of_patches(patch_window_mass),
         options={"image": 0, "radius": 1.0},
     ),
+    *PICTURE_CATALOG,
 )
-"""Metrics of patches, in the order in which screens list them."""
+"""Metrics of patches and of pictures, in the order in which screens list them."""

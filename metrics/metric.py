@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attnscope.attention import GateAttention, KeyFunction
 from attnscope.metrics.errors import MetricError
+from attnscope.metrics.rows import require_whole
 from attnscope.traces import Observation
 
 __all__ = ["NEEDS", "Metric", "Streamed"]
@@ -34,6 +35,8 @@ NEEDS: Mapping[str, tuple[Callable[[Observation], bool], str]] = MappingProxyTyp
             lambda o: any(run.grid is not None for run in o.keys.segments),
             "a segment with a grid of patches",
         ),
+        "segments": (lambda o: bool(o.keys.segments.runs), "segments, and the keys have none"),
+        "image": (lambda o: "image" in o.keys.segments, "an image segment"),
         "response": (lambda o: "response" in o.queries.segments, "a response segment"),
         "hidden": (lambda o: o.hidden is not None, "the hidden states, which were not captured"),
         "value": (lambda o: o.value is not None, "the values, which were not captured"),
@@ -117,12 +120,15 @@ class Metric:
         Raises:
             MetricError: Something is missing.
         """
+        if "hidden" not in self.needs:
+            require_whole(observation.attention, f"{self.name} at {observation.site.path}")
         missing = self.missing(observation)
         if missing:
             wanted = "; ".join(NEEDS[need][1] for need in missing)
             raise MetricError(
                 f"{self.name} at {observation.site.path} needs {wanted}. There is "
-                f"{observation.attention!r}"
+                f"{observation.attention!r} with the segments "
+                f"{list(observation.keys.segments.names)}"
             )
 
     def complete(self, options: Mapping[str, object]) -> dict[str, object]:

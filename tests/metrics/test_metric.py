@@ -27,12 +27,16 @@ def with_needs(*needs: str) -> Metric:
 def bare(**changes: object) -> object:
     tokens = TokenSequence(name="text", tokens=("x",) * TOKENS)
     attention = OuterAttention(normal(0, 2, TOKENS, 3), normal(1, 2, TOKENS, 3), offset=None)
-    facts = {"attention": attention, "hidden": None, "queries": tokens, "keys": tokens}
-    return observation(0, **(facts | changes))  # pyright: ignore[reportArgumentType]
+    facts = {"attention": attention, "queries": tokens, "keys": tokens}
+    nothing = {"hidden": None, "value": None, "gradient": None}
+    return observation(0, **(facts | nothing | changes))  # pyright: ignore[reportArgumentType]
 
 
 def test_a_full_observation_lacks_only_what_was_not_captured() -> None:
-    assert with_needs(*NEEDS).missing(observation(0)) == ("value", "gradient")
+    assert with_needs(*NEEDS).missing(observation(0, value=None, gradient=None)) == (
+        "value",
+        "gradient",
+    )
 
 
 def test_a_bare_observation_lacks_everything() -> None:
