@@ -1,8 +1,9 @@
 """One contract for every architecture of transformers.
 
 `python -m benchmarks.families` checks each on a tiny random model and writes the table of
-probes/README.md: a captured map equals the model's own eager map, the logits under capture are what
-they were, and hooks, modes and configurations are left alone.
+probes/README.md: a captured map equals the model's own eager map (of a layer without one, what the
+operator makes of the values equals the layer's own scan), the logits under capture are what they
+were, and hooks, modes and configurations are left alone.
 """
 
 import sys
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from attnscope.probes import CaptureError, Subject, capture
+from attnscope.probes.adapters import state_space
+from attnscope.probes.attention_call import AttentionCall
 from benchmarks.results import PROBES_PAGE, write_section
 from benchmarks.tiny_models import FAMILIES, Inputs, tiny
 
@@ -47,9 +50,13 @@ def check(name: str) -> Outcome:
             return Outcome(0, torch.nan, torch.nan, str(error))
         finally:
             handle.remove()
-    maps = _eager_maps(name, inputs, model, {site.path.split("[")[0] for site in trace.sites})
-    errors = []
+    scans = _scan_errors(model, inputs)
+    paths = {site.path.split("[")[0] for site in trace.sites} - set(scans)
+    maps = _eager_maps(name, inputs, model, paths) if paths else {}
+    errors = [*scans.values()]
     for site in trace.sites:
+        if site.path in scans:
+            continue
         expected = maps[site.path.split("[")[0]].pop(0)
         errors.append(
             float((trace.attention[site.stack, site.layer].dense() - expected).abs().max())
@@ -57,11 +64,34 @@ def check(name: str) -> Outcome:
     return Outcome(len(trace.sites), max(errors), float((before - seen[0]).abs().max()))
 
 
-_EAGER_ONLY = ("Gemma 2", "gpt-oss", "GPT-J", "BLOOM", "MPT", "Mamba", "DeBERTa-v2")
+_EAGER_ONLY = (
+    *("Gemma 2", "gpt-oss", "GPT-J", "BLOOM", "MPT", "DeBERTa-v2"),
+    *("Mamba", "Falcon Mamba", "Mamba-2", "RWKV"),
+)
 """Families that offer no fused kernel of the library's own to compare with."""
 
 _OWN_SOFTMAX = ("GPT-J", "BLOOM", "Falcon", "MPT", "DeBERTa-v2")
 """Families that do not go through the library's seam; they return their maps when asked."""
+
+
+def _scan_errors(model: nn.Module, inputs: Inputs) -> dict[str, float]:
+    """Return how far operators applied to the values are from the layers' own scans, by path.
+
+    Scans have no fixed size as a map has: errors are shares of the largest output, where it is
+    above 1.
+    """
+    names = {module: path for path, module in model.named_modules()}
+    errors: dict[str, float] = {}
+
+    def compare(call: AttentionCall) -> Tensor:
+        read = call.attention.apply(call.value)
+        size = call.output.abs().max().clamp_min(1.0)
+        errors[names[call.module]] = float((read - call.output).abs().max() / size)
+        return call.output
+
+    with torch.no_grad(), state_space.listening(model, compare, lambda module: ()):
+        model(**inputs)
+    return errors
 
 
 def _logits(model: nn.Module, inputs: Inputs) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.tiny_state_space import STATE_SPACE
+
 __all__ = ["FAMILIES", "Family", "Inputs", "tiny"]
 
 Inputs = dict[str, Tensor]
@@ -180,9 +182,8 @@ FAMILIES: dict[str, Family] = {
     "BLOOM": _decoder("Bloom", {"vocab_size": 99, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
     "Falcon": _decoder("Falcon", _SMALL),
     "MPT": _decoder("Mpt", {"vocab_size": 99, "d_model": 32, "n_layers": 2, "n_heads": 4}),
-    "Mamba": _decoder(
-        "Mamba", {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}
-    ),
+    **{name: Family(*parts, _text) for name, parts in STATE_SPACE.items()},
+    "RWKV": _decoder("Rwkv", {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2}),
     "BERT": Family("BertForMaskedLM", "BertConfig", _SMALL, _text),
     "RoBERTa": Family("RobertaForMaskedLM", "RobertaConfig", _SMALL, _text),
     "ModernBERT": Family(

@@ -24,6 +24,9 @@ class AttentionCall:
             they do not, the module's path and the model's input do.
         grid: Rows and columns (or frames, rows, columns) of the last queries, in raster order.
         key_grid: The same of the keys.
+        library: Whose modules were heard.
+        computation: What computed the attention: fused kernels, a blocked softmax, or the model
+            itself.
     """
 
     module: nn.Module
@@ -33,6 +36,8 @@ class AttentionCall:
     laid_out: bool = False
     grid: tuple[int, ...] | None = None
     key_grid: tuple[int, ...] | None = None
+    library: str = ""
+    computation: str = ""
 
 
 Listener = Callable[[AttentionCall], Tensor]

@@ -4,6 +4,7 @@ from attnscope.probes.adapters import (
     eager_attention,
     lens_attention,
     mixing_attention,
+    state_space,
     timm_attention,
     torch_attention,
 )
@@ -16,5 +17,6 @@ ADAPTERS: tuple[Adapter, ...] = (
     Adapter(listening=torch_attention.listening, names=torch_attention.names),
     Adapter(listening=eager_attention.listening, names=lens_attention.names),
     Adapter(listening=mixing_attention.listening, names=mixing_attention.names),
+    Adapter(listening=state_space.listening, names=state_space.names),
     Adapter(listening=timm_attention.listening, names=timm_attention.names),
 )

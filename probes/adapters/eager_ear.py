@@ -135,6 +135,8 @@ class EagerEar(TorchFunctionMode):
                 value=right.reshape(batch, -1, keys, right.shape[-1]),
                 output=result.reshape(batch, -1, queries, result.shape[-1]),
                 laid_out=True,
+                library=type(heard.module).__module__.partition(".")[0],
+                computation="the model itself",
             )
         )
         return output.reshape(result.shape)

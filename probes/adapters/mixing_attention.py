@@ -32,6 +32,8 @@ def listening(model: nn.Module, listener: Listener, riders: Riders) -> Iterator[
                 laid_out=True,
                 grid=grid,
                 key_grid=_sizes(given.get("key_grid")) or (grid if same else None),
+                library="attnscope",
+                computation="the model itself",
             )
         )
 

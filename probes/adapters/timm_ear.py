@@ -253,7 +253,7 @@ class Ear(TorchFunctionMode):
         output: Float[Tensor, "batch head query value_dim"],
     ) -> Float[Tensor, "batch head query value_dim"]:
         """Hand a call to the listener; the map is done with."""
-        frame.pattern, frame.calls = None, frame.calls + 1
+        fused, frame.pattern, frame.calls = frame.pattern is None, None, frame.calls + 1
         return self._listener(
             AttentionCall(
                 module=frame.module,
@@ -263,6 +263,8 @@ class Ear(TorchFunctionMode):
                 laid_out=True,
                 grid=placed.grid,
                 key_grid=placed.key_grid,
+                library="timm",
+                computation="fused kernels" if fused else "the model itself",
             )
         )
 

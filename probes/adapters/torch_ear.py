@@ -119,6 +119,8 @@ class FusedEar(TorchFunctionMode):
                     value=value,
                     output=output,
                     laid_out=crosses,
+                    library=type(module).__module__.partition(".")[0],
+                    computation="fused kernels",
                 )
             )
             if keep is not None:

@@ -18,7 +18,7 @@ from attnscope.probes.adapters.torch_masks import compact_bias
 from attnscope.probes.adapters.transformers_masks import lazy_mask, mask_inside
 from attnscope.probes.attention_call import AttentionCall, Listener, Riders
 
-__all__ = ["listening", "operator_of"]
+__all__ = ["implementations", "listening", "operator_of"]
 
 
 _serial = count()
@@ -31,7 +31,7 @@ def listening(model: nn.Module, listener: Listener, riders: Riders) -> Iterator[
     The listener returns the output that the model goes on with. On leaving, whatever happened
     inside, the model's configurations and the library's tables are as they were.
     """
-    before = _implementations(model)
+    before = implementations(model)
     if not before:
         yield
         return
@@ -53,7 +53,14 @@ def listening(model: nn.Module, listener: Listener, riders: Riders) -> Iterator[
         value = value[:, :, :key_count]
         output = operator.attend(value, riders(module))
         output = listener(
-            AttentionCall(module=module, attention=operator, value=value, output=output)
+            AttentionCall(
+                module=module,
+                attention=operator,
+                value=value,
+                output=output,
+                library="transformers",
+                computation="fused kernels" if operator.softcap is None else "a blocked softmax",
+            )
         )
         return output.transpose(1, 2).contiguous(), None
 
@@ -128,7 +135,7 @@ def _without_heads(mask: Tensor) -> Tensor:
     return mask[:, 0]
 
 
-def _implementations(model: nn.Module) -> list[tuple[Any, Any]]:
+def implementations(model: nn.Module) -> list[tuple[Any, Any]]:
     """Return every configuration inside a model with the implementation that it asks for."""
     found: dict[int, tuple[Any, Any]] = {}
     waiting: list[Any] = [module.config for module in model.modules() if hasattr(module, "config")]
