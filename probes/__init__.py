@@ -9,6 +9,7 @@ from attnscope.probes.recorder import capture, capture_each
 from attnscope.probes.streaming import Measuring
 from attnscope.probes.subject import Inputs, Subject
 from attnscope.probes.targets import Logit, LogitDifference, Target, TokenLoss
+from attnscope.probes.verification import verify
 
 __all__ = [
     "CaptureError",
@@ -28,4 +29,5 @@ __all__ = [
     "capture",
     "capture_each",
     "load",
+    "verify",
 ]

@@ -1,14 +1,22 @@
 """Recorders: what becomes of the observations of a capture."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from attnscope.attention import KeyFunction
-from attnscope.traces import Observation, Provenance, TokenSequence, Trace
+from attnscope.traces import (
+    Card,
+    Observation,
+    Provenance,
+    SiteCard,
+    TokenSequence,
+    Trace,
+    site_card,
+)
 
 __all__ = ["Collector", "Recorder", "Run"]
 
@@ -24,6 +32,7 @@ class Run:
             not of next tokens.
         entropies: Entropy of the distribution that each token was drawn from, NaN at 0.
         provenance: Model, versions, gradient target.
+        origins: Whose modules were heard at each site, and what computed the attention there.
     """
 
     sequences: Mapping[str, TokenSequence]
@@ -31,6 +40,7 @@ class Run:
     log_probabilities: Float[Tensor, " token"] | None
     entropies: Float[Tensor, " token"] | None
     provenance: Provenance
+    origins: Mapping[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -39,7 +49,10 @@ class Recorder(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Return what has to be observed besides attention: `gradient`, `hidden`, `logits`."""
+        """Return what has to be observed besides attention.
+
+        `gradient` of one number, or `gradients` of each of several; `hidden`, `logits`.
+        """
         ...
 
     @property
@@ -93,7 +106,17 @@ class Collector:
             log_probabilities=run.log_probabilities,
             entropies=run.entropies,
             provenance=run.provenance,
+            card=Card(sites={_key(one): _site_card(one, run) for one in observations}),
         )
+
+
+def _key(observation: Observation) -> tuple[str, int]:
+    return observation.site.stack, observation.site.layer
+
+
+def _site_card(observation: Observation, run: Run) -> SiteCard:
+    library, computation = run.origins.get(_key(observation), ("", ""))
+    return site_card(observation.attention, library=library, computation=computation)
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnscope.probes.errors import CaptureError
 from attnscope.traces import Segment, Segments, TokenSequence
 
-__all__ = ["Chat", "Encoded", "Roles", "split_batch", "token_sequence"]
+__all__ = ["Chat", "Encoded", "Roles", "kinds_of_tokens", "split_batch", "token_sequence"]
 
 Chat = Sequence[Mapping[str, Any]]
 """Messages with `role` and `content`, as chat templates take them."""
@@ -156,6 +156,25 @@ def _printed(ids: Sequence[int], tokenizer: Any) -> list[str]:
         text if text and "\ufffd" not in text else str(entry or token)
         for text, entry, token in pairs
     ]
+
+
+def kinds_of_tokens(
+    model: nn.Module, prompt: Mapping[str, Tensor], length: int
+) -> dict[str, Tensor]:
+    """Return what is said of the kind of each token, those of an answer to the prompt included.
+
+    They are of the kind of the last one before them. PaliGemma alone marks by 1 what is read
+    causally, as its answer is.
+    """
+    marks_causal = getattr(getattr(model, "config", None), "model_type", "") == "paligemma"
+    kinds = {}
+    for name in ("token_type_ids", "mm_token_type_ids"):
+        if name in prompt:
+            before = prompt[name]
+            last = torch.ones_like(before[:, -1:]) if marks_causal else before[:, -1:]
+            said = last.expand(-1, length - before.shape[1])
+            kinds[name] = torch.cat([before, said], dim=1)
+    return kinds
 
 
 def as_batch_of_one(ids: Sequence[int]) -> Tensor:

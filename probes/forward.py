@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from attnscope.probes.encoding import Encoded
 from attnscope.probes.errors import CaptureError
+from attnscope.probes.hearing import changes_on
 from attnscope.probes.subject import Subject
 from attnscope.probes.targets import Target
+from attnscope.probes.weights import weights_fingerprint
 from attnscope.traces import Provenance, TokenSequence
 
 __all__ = ["forward", "hidden_states", "missed_modules", "next_token_facts", "provenance"]
@@ -162,6 +164,8 @@ def provenance(subject: Subject, target: Target | None, missed: tuple[str, ...])
     notes = {"architecture": type(subject.model).__name__}
     if missed:
         notes["not captured"] = ", ".join(missed)
+    if changes := changes_on(subject.model):
+        notes["interventions"] = "; ".join(changes)
     return Provenance(
         model=subject.name or getattr(config, "_name_or_path", "") or type(subject.model).__name__,
         revision=subject.revision or getattr(config, "_commit_hash", None),
@@ -171,6 +175,7 @@ def provenance(subject: Subject, target: Target | None, missed: tuple[str, ...])
             for name in ("attnscope", "torch", "transformers")
             if (found := _version(name))
         },
+        weights=weights_fingerprint(subject.model),
         gradient_target=None if target is None else target.name,
         notes=notes,
     )

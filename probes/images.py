@@ -1,6 +1,7 @@
 """Where a model's image tokens stand, and the patches of its vision towers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from math import isqrt
 from typing import Any
 
@@ -11,34 +12,112 @@ from attnscope.traces import Segment, TokenSequence
 
 __all__ = ["image_segments", "patch_sequence"]
 
+Grid = tuple[int, int]
+_RESAMPLED = ("qformer_config", "perceiver_config")
+
 
 def image_segments(model: nn.Module, tensors: Mapping[str, Tensor]) -> list[Segment]:
-    """Return the runs of image placeholder tokens in the text, with their grids where known."""
+    """Return the pictures in the text, tile by tile, with the grid of each where it is known.
+
+    A picture is where its placeholder tokens stand. Tiles that follow each other are segments of
+    their own (LLaVA-NeXT's overview before its details, InternVL's and LLaVA's several pictures);
+    tokens that end a row of patches count as a last column. Tokens that a resampler made have no
+    grid, and neither has a run that the model's own sizes do not explain.
+    """
     config = getattr(model, "config", None)
     token = getattr(config, "image_token_id", None)
     token = getattr(config, "image_token_index", None) if token is None else token
     if token is None or "input_ids" not in tensors:
         return []
     is_image = (tensors["input_ids"][0] == token).tolist()
-    starts = [i for i, here in enumerate(is_image) if here and (i == 0 or not is_image[i - 1])]
-    runs = []
-    for number, start in enumerate(starts):
-        stop = next((i for i in range(start, len(is_image)) if not is_image[i]), len(is_image))
-        grid = _grid_of_run(config, tensors, number, stop - start)
-        runs.append(Segment(name="image", start=start, stop=stop, grid=grid))
-    return runs
+    if _ends_rows(config):
+        # Every row of placeholders is followed by a token that ends the row, or the picture.
+        is_image = [a or b for a, b in zip(is_image, [False, *is_image], strict=False)]
+    grids = iter(_grids(config, tensors, sum(is_image)))
+    runs = _runs(is_image)
+    return [piece for start, stop in runs for piece in _cut(start, stop, grids)]
 
 
-def _grid_of_run(
-    config: Any, tensors: Mapping[str, Tensor], number: int, length: int
-) -> tuple[int, int] | None:
-    sizes = tensors.get("image_grid_thw")
-    if sizes is not None and number < len(sizes):
-        merge = getattr(getattr(config, "vision_config", None), "spatial_merge_size", 1)
-        frames, rows, columns = (int(size) for size in sizes[number])
-        grid = (frames * rows // merge, columns // merge)
-        return grid if grid[0] * grid[1] == length else None
-    return _square(length)
+def _runs(is_image: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for here, run in groupby(is_image):
+        stop = start + sum(1 for _ in run)
+        if here:
+            yield start, stop
+        start = stop
+
+
+def _cut(start: int, stop: int, grids: Iterator[Grid]) -> list[Segment]:
+    """Return a run of placeholders cut into the next grids, whole and without one if none fit."""
+    pieces, at = [], start
+    while at < stop:
+        rows, columns = next(grids, (0, 0))
+        if not 0 < rows * columns <= stop - at:
+            list(grids)  # the sizes do not explain this run, so that later ones are no safer
+            return [Segment(name="image", start=start, stop=stop)]
+        size = rows * columns
+        pieces.append(Segment(name="image", start=at, stop=at + size, grid=(rows, columns)))
+        at += size
+    return pieces
+
+
+def _grids(config: Any, tensors: Mapping[str, Tensor], tokens: int) -> list[Grid]:
+    """Return the grid of each tile, in order, as the model lays its tokens out."""
+    if any(getattr(config, name, None) is not None for name in _RESAMPLED):
+        return []
+    if "image_grid_thw" in tensors:
+        return _merged_grids(config, tensors["image_grid_thw"])
+    if "image_sizes" in tensors:
+        sizes = [(int(height), int(width)) for height, width in tensors["image_sizes"]]
+        if _ends_rows(config):
+            return [_grid_with_row_ends(config, size) for size in sizes]
+        if getattr(config, "image_grid_pinpoints", None):
+            return [grid for size in sizes for grid in _overview_and_details(config, size)]
+    return _equal_squares(tensors.get("pixel_values"), tokens)
+
+
+def _merged_grids(config: Any, sizes: Tensor) -> list[Grid]:
+    """Return the grids of Qwen's pictures, whose patches are merged; frames stand below frames."""
+    merge = getattr(getattr(config, "vision_config", None), "spatial_merge_size", 1)
+    return [
+        (int(frames) * (int(rows) // merge), int(columns) // merge)
+        for frames, rows, columns in sizes
+    ]
+
+
+def _ends_rows(config: Any) -> bool:
+    return getattr(getattr(config, "vision_config", None), "model_type", "") == "pixtral"
+
+
+def _grid_with_row_ends(config: Any, size: Grid) -> Grid:
+    """Return the grid of Pixtral's picture of any size; its last column ends the rows."""
+    patch = config.vision_config.patch_size * getattr(config, "spatial_merge_size", 1)
+    return size[0] // patch, size[1] // patch + 1
+
+
+def _overview_and_details(config: Any, size: Grid) -> list[Grid]:
+    """Return the grids of LLaVA-NeXT's picture: in small, then in tiles that are put together.
+
+    Rows or columns that only pad the tiles are cut off, and every row ends with a newline token.
+    """
+    from transformers.image_processing_utils import select_best_resolution
+
+    vision = config.vision_config
+    side = vision.image_size // vision.patch_size
+    best = select_best_resolution(size, config.image_grid_pinpoints)
+    rows, columns = (length // vision.image_size * side for length in best)
+    if size[1] * rows > size[0] * columns:
+        rows -= (rows - int(round(size[0] * columns / size[1], 7))) // 2 * 2
+    else:
+        columns -= (columns - int(round(size[1] * rows / size[0], 7))) // 2 * 2
+    return [(side, side), (rows, columns + 1)]
+
+
+def _equal_squares(pixels: Tensor | None, tokens: int) -> list[Grid]:
+    """Return the grids of tiles that are all one square: as many as pictures went in."""
+    tiles = pixels.shape[:-3].numel() if pixels is not None and pixels.ndim >= 4 else 1
+    side = isqrt(tokens // tiles)
+    return [(side, side)] * tiles if side * side * tiles == tokens else []
 
 
 def patch_sequence(

@@ -23,9 +23,11 @@ from attnscope.probes.forward import (
     next_token_facts,
     provenance,
 )
+from attnscope.probes.hearing import hearing
 from attnscope.probes.sites import SiteNamer
 from attnscope.probes.subject import Inputs, Subject
 from attnscope.probes.targets import Target, resolve_target
+from attnscope.probes.verification import verified
 from attnscope.traces import Observation
 
 __all__ = ["capture", "capture_each"]
@@ -40,6 +42,7 @@ def capture(  # noqa: PLR0913 - the public door
     *,
     response: str | None = None,
     images: Sequence[Any] = (),
+    verify: bool = False,
 ) -> Any:
     """Run the model once, teacher-forced, and return what the recorder made of its attention.
 
@@ -55,6 +58,8 @@ def capture(  # noqa: PLR0913 - the public door
         into: What to do with the observations; by default a `Collector`, which returns a `Trace`.
         response: The model's own words after a text.
         images: Pictures that a text or chat refers to.
+        verify: Run the model again by its own slow attention, and write on the trace's card how
+            far it is from that; see `verify`.
 
     Raises:
         CaptureError: The inputs do not fit the model, nothing would be recorded, or what would be
@@ -63,11 +68,12 @@ def capture(  # noqa: PLR0913 - the public door
     encoded = subject.encode(inputs, response=response, images=images)
     recorder = Collector() if into is None else into
     target = None if gradient is None else resolve_target(gradient)
-    if target is None and "gradient" in recorder.needs:
+    if target is None and recorder.needs & {"gradient", "gradients"}:
         raise CaptureError(
             "this recorder measures gradients; say of what: gradient='loss' or 'logit'"
         )
-    return _Capture(subject, encoded, recorder, target, layers).run()
+    found = _Capture(subject, encoded, recorder, target, layers).run()
+    return verified(found, subject, encoded) if verify else found
 
 
 def capture_each(
@@ -104,6 +110,7 @@ class _Capture:
         self.namer = SiteNamer(subject.model, encoded, layers, names)
         self.hidden: dict[str, Tensor] = {}
         self.pending: list[tuple[list[Observation], Tensor]] = []
+        self.origins: dict[tuple[str, int], tuple[str, str]] = {}
 
     def run(self) -> Any:
         model, recorder = self.subject.model, self.recorder
@@ -115,8 +122,7 @@ class _Capture:
             called = stack.enter_context(missed_modules(model))
             if "hidden" in recorder.needs:
                 stack.enter_context(hidden_states(model, self.namer.blocks(), self.hidden))
-            for adapter in ADAPTERS:
-                stack.enter_context(adapter.listening(model, self._listen, self._riders))
+            stack.enter_context(hearing(model, self._listen, self._riders))
             logits = forward(self.subject, self.encoded, keep_logits=self._needs_logits)
             missed = called.without(self.namer.heard)
             if not self.namer.heard:
@@ -138,12 +144,17 @@ class _Capture:
                 log_probabilities=facts[0],
                 entropies=facts[1],
                 provenance=provenance(self.subject, self.target, missed),
+                origins=self.origins,
             )
         )
 
     @property
     def _needs_logits(self) -> bool:
         return self.target is not None or "logits" in self.recorder.needs
+
+    @property
+    def _several(self) -> bool:
+        return "gradients" in self.recorder.needs
 
     def _riders(self, module: torch.nn.Module) -> tuple[Any, ...]:
         return self.recorder.riders if self.namer.wants(module) else ()
@@ -156,11 +167,20 @@ class _Capture:
         if self.target is not None and not output.requires_grad:
             output = output.detach().requires_grad_()
         observations = self.namer.observations(call, self.hidden)
+        for one in observations:
+            self.origins[one.site.stack, one.site.layer] = call.library, call.computation
+        if self._several and not self._speaks(observations):
+            return output
         if self.target is not None:
             self.pending.append((observations, output))
         else:
             self._record(observations)
         return output
+
+    def _speaks(self, observations: list[Observation]) -> bool:
+        """Return whether a site belongs to the main sequence: others cost a pass per number."""
+        main = self.encoded.main_sequence
+        return any(one.site.reads_itself(main) for one in observations)
 
     def _record(self, observations: list[Observation]) -> None:
         for observation in observations:
@@ -174,15 +194,27 @@ class _Capture:
         sequence = self.encoded.sequences.get(self.namer.main_sequence())
         if sequence is None:
             sequence = self.namer.sequences[self.namer.main_sequence()]
-        number = self.target(logits, sequence)
+        numbers = self.target(logits, sequence).reshape(-1)
+        if len(numbers) != 1 and not self._several:
+            raise CaptureError(
+                f"the target {self.target.name!r} is {len(numbers)} numbers, and this recorder "
+                "takes the gradient of one"
+            )
+        for number in numbers.unbind()[:-1]:
+            self._take_gradient(number, retain_graph=True)
+        self._take_gradient(numbers[-1])
+        self.pending = []
+
+    def _take_gradient(self, number: Tensor, *, retain_graph: bool = False) -> None:
         outputs = [output for _, output in self.pending]
         # autograd.grad leaves no .grad behind in the user's parameters
-        gradients = torch.autograd.grad(number, outputs, allow_unused=True)
+        gradients = torch.autograd.grad(
+            number, outputs, allow_unused=True, retain_graph=retain_graph
+        )
         for (observations, output), gradient in zip(self.pending, gradients, strict=True):
             filled = torch.zeros_like(output) if gradient is None else gradient
             pairs = zip(observations, filled.detach(), strict=True)
             self._record([replace(observation, gradient=item) for observation, item in pairs])
-        self.pending = []
 
 
 def _nothing_heard(model: torch.nn.Module, missed: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnscope.attention import AttentionOperator, SoftmaxAttention
@@ -152,7 +152,7 @@ class SiteNamer:
             queries=queries,
             keys=keys,
             value=call.value[item].detach(),
-            hidden=_hidden_of(path, hidden, item),
+            hidden=_hidden_of(path, hidden, item, attention.queries),
         )
 
     def _laid_out(self, call: AttentionCall) -> tuple[TokenSequence, TokenSequence]:
@@ -249,14 +249,18 @@ def _layer_counts(names: Sequence[tuple[str, int]]) -> dict[str, int]:
     return counts
 
 
-def _hidden_of(path: str, hidden: dict[str, Tensor], item: int) -> torch.Tensor | None:
+def _hidden_of(
+    path: str, hidden: Mapping[str, Tensor], item: int, queries: int
+) -> Float[Tensor, "position width"] | None:
+    """Return what entered the layer of a module, a state per query; None where it is not told.
+
+    Some layers take pictures without a batch axis, one after the other, and some a plane of them.
+    """
     held = [block for block in hidden if path.startswith(block + ".")]
     if not held:
         return None
-    state = hidden[max(held, key=len)]
-    if state.ndim != 3:
-        raise CaptureError(
-            f"the layer of {path} takes hidden states of shape {tuple(state.shape)}, "
-            "not (batch, position, width)"
-        )
-    return state[min(item, len(state) - 1)].detach()
+    state = hidden[max(held, key=len)].detach()
+    if state.ndim == 2:
+        return state if len(state) == queries else None
+    states = state[min(item, len(state) - 1)].flatten(0, -2)
+    return states if state.ndim == 3 or len(states) == queries else None

@@ -12,6 +12,7 @@ from attnscope.probes.encoding import (
     Encoded,
     Roles,
     as_batch_of_one,
+    kinds_of_tokens,
     split_batch,
     token_sequence,
 )
@@ -118,6 +119,7 @@ class Subject:
         roles = _roles_of(prompt) | {"response": range(length, ids.shape[1])}
         inputs_after = {
             **prompt.model_inputs,
+            **kinds_of_tokens(self.model, prompt.model_inputs, ids.shape[1]),
             "input_ids": ids.cpu(),
             "attention_mask": torch.ones_like(ids.cpu()),
         }
@@ -142,12 +144,9 @@ class Subject:
 
     def _encode_text(self, text: str, response: str | None, images: Sequence[Any]) -> Encoded:
         if images:
-            tensors = dict(
-                self.processor(
-                    text=text + (response or ""), images=list(images), return_tensors="pt"
-                )
+            return self._encode_pictured(
+                text + (response or ""), None if response is None else text, images
             )
-            return self._encode_tensors(tensors)
         prompt = self.tokenizer(text)["input_ids"]
         if response is None:
             return self._sequenced({"input_ids": as_batch_of_one(prompt)})
@@ -187,11 +186,30 @@ class Subject:
     def _encode_chat_with_images(
         self, messages: list[dict[str, Any]], images: Sequence[Any], answer_next: bool
     ) -> Encoded:
-        text = self.processor.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=answer_next
-        )
-        tensors = self.processor(text=text, images=list(images) or None, return_tensors="pt")
-        return self._encode_tensors(dict(tensors))
+        def rendered(told: list[dict[str, Any]], answer_next: bool) -> str:
+            return self.processor.apply_chat_template(
+                told, tokenize=False, add_generation_prompt=answer_next
+            )
+
+        answered = len(messages) > 1 and messages[-1]["role"] == "assistant"
+        before = rendered(messages[:-1], True) if answered else None
+        return self._encode_pictured(rendered(messages, answer_next), before, images)
+
+    def _encode_pictured(self, text: str, before: str | None, images: Sequence[Any]) -> Encoded:
+        """Return a text with its pictures; what follows `before`, where given, is the response.
+
+        The processor is asked twice, because it alone knows how many tokens a picture takes.
+        """
+
+        def tensors(words: str) -> dict[str, Tensor]:
+            made = self.processor(text=words, images=list(images) or None, return_tensors="pt")
+            return {name: value for name, value in made.items() if isinstance(value, Tensor)}
+
+        whole = tensors(text)
+        if before is None:
+            return self._encode_tensors(whole)
+        ids, asked = (given["input_ids"][0].tolist() for given in (whole, tensors(before)))
+        return self._sequenced(whole, {"response": range(_shared(ids, asked), len(ids))})
 
     def _render(self, messages: list[dict[str, Any]], answer_next: bool) -> list[int]:
         if not messages:

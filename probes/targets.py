@@ -15,7 +15,11 @@ __all__ = ["Logit", "LogitDifference", "Target", "TokenLoss", "resolve_target"]
 
 @runtime_checkable
 class Target(Protocol):
-    """A number made of a model's logits; its name goes into the trace's provenance."""
+    """A number made of a model's logits; its name goes into the trace's provenance.
+
+    Where a recorder needs `gradients`, it may be several numbers: each is differentiated by itself,
+    and the recorder is handed the sites of the main sequence once for each, in their order.
+    """
 
     @property
     def name(self) -> str:
@@ -24,7 +28,7 @@ class Target(Protocol):
 
     def __call__(
         self, logits: Float[Tensor, "position vocabulary"], sequence: TokenSequence
-    ) -> Float[Tensor, ""]:
+    ) -> Float[Tensor, "*numbers"]:
         """Return the number."""
         ...
 

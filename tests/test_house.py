@@ -45,6 +45,7 @@ def test_no_file_exceeds_300_lines(folder):
 def test_no_file_bears_the_name_of_a_public_function():
     import attnscope.attention
     import attnscope.figures
+    import attnscope.interventions
     import attnscope.metrics
     import attnscope.probes
     import attnscope.traces
@@ -52,6 +53,7 @@ def test_no_file_bears_the_name_of_a_public_function():
     for package in (
         attnscope.attention,
         attnscope.figures,
+        attnscope.interventions,
         attnscope.metrics,
         attnscope.probes,
         attnscope.traces,

@@ -11,7 +11,7 @@ STREAMED = [
     name
     for name, metric in METRICS.items()
     if metric.streams
-    and not {"grid", "gradient", "response"} & set(metric.needs)
+    and not {"grid", "gradient", "image", "response"} & set(metric.needs)
     and name != "receiver_fai"
 ]
 
