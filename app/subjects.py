@@ -7,9 +7,9 @@ from pathlib import Path
 from attnscope.app.failures import CommandError
 from attnscope.probes import Subject, load
 
-__all__ = ["SHIPPED", "ModelChoice", "load_model", "quiet_libraries"]
+__all__ = ["SHIPPED", "ModelChoice", "load_model", "model_label", "quiet_libraries"]
 
-SHIPPED = ("countdown",)
+SHIPPED = ("countdown", "glimpse")
 """Short names of the models that come with attnscope."""
 
 _DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
@@ -57,6 +57,17 @@ def load_model(choice: ModelChoice) -> Subject:
     )
 
 
+def model_label(choice: ModelChoice) -> str:
+    """Return what tells the captures of one model from those of another.
+
+    Example:
+        >>> model_label(ModelChoice(name="org/model", revision="main", dtype="float32"))
+        'org/model@main float32'
+    """
+    revision = f"@{choice.revision}" if choice.revision else ""
+    return " ".join(filter(None, (f"{choice.name}{revision}", choice.dtype)))
+
+
 def quiet_libraries() -> None:
     """Keep the model libraries from advising; bars only where somebody watches."""
     import transformers
@@ -67,14 +78,19 @@ def quiet_libraries() -> None:
 
 
 def _load_shipped(choice: ModelChoice) -> Subject:
-    from attnscope.models.subjects.countdown import WEIGHTS
-
+    weights = _shipped_weights(choice.name)
     if choice.revision is not None:
         raise CommandError(f"{choice.name} comes with attnscope and has no revisions")
-    if not WEIGHTS.is_dir():
-        raise CommandError(f"this installation lacks the weights of {choice.name} ({WEIGHTS})")
-    subject = load(WEIGHTS, device=choice.device, dtype=choice.dtype or "float32")
+    if not weights.is_dir():
+        raise CommandError(f"this installation lacks the weights of {choice.name} ({weights})")
+    subject = load(weights, device=choice.device, dtype=choice.dtype or "float32")
     return replace(subject, name=choice.name)
+
+
+def _shipped_weights(name: str) -> Path:
+    from attnscope.models.subjects import countdown, glimpse
+
+    return {"countdown": countdown.WEIGHTS, "glimpse": glimpse.WEIGHTS}[name]
 
 
 def _check_folder(name: str) -> None:
