@@ -1,6 +1,7 @@
 """`TruncatedAttention`: the largest weights of each row, and exactly how much of it is gone."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -151,8 +152,14 @@ class TruncatedAttention(IndexedAttention):
     def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return weights, table (in 32 bits) and what was lost."""
         tensors, facts = super().parts()
-        tensors |= {"index": tensors["index"].int(), "lost": self.lost.unsqueeze(-1)}
+        index = self._short_index.reshape(tensors["index"].shape)
+        tensors |= {"index": index, "lost": self.lost.unsqueeze(-1)}
         return tensors, facts | {"stochastic": self.stochastic, "causal": self.causal}
+
+    @cached_property
+    def _short_index(self) -> Tensor:
+        """Return the table in 32 bits, one tensor for as long as the operator lives."""
+        return self.index.int()
 
     @classmethod
     def from_parts(

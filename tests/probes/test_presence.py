@@ -21,6 +21,7 @@ def hooks_of(model):
 
 
 def test_it_is_the_model_fed_with_blended_embeddings(subject, model, tokens, encoded):
+    before = hooks_of(model)
     presence = TokenPresence(subject, encoded, target=TARGET)
     share = torch.tensor([1.0, 0.0, 0.25, 1.0, 0.5, 1.0])
     embedded = model.get_input_embeddings()(tokens[:, :6])
@@ -35,7 +36,7 @@ def test_it_is_the_model_fed_with_blended_embeddings(subject, model, tokens, enc
             expected = model(inputs_embeds=states).logits[0, -1, 7]
             torch.testing.assert_close(case, expected, atol=1e-5, rtol=1e-4)
     assert presence.changeable.all()
-    assert hooks_of(model) == 0
+    assert hooks_of(model) == before
 
 
 def test_the_target_keeps_the_token_of_the_whole_input(subject, model, tokens, encoded):
