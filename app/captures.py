@@ -28,6 +28,7 @@ class CaptureRequest:
         hidden: Keep the hidden states that enter each layer, too.
         generate: Most tokens that the model may answer with first; 0 for no answer.
         force: Overwrite files.
+        verify: Hold each trace against the model's own slow attention.
     """
 
     layers: Sequence[int] | None = None
@@ -35,6 +36,7 @@ class CaptureRequest:
     hidden: bool = False
     generate: int = 0
     force: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +143,18 @@ def _capture(subject: Subject, prompt: Prompt, path: Path, request: CaptureReque
         inputs = subject.generate(inputs, max_new_tokens=request.generate)
     recorder = Collector(hidden=request.hidden)
     trace: Trace = capture(
-        subject, inputs, request.layers, request.gradient, recorder, response=response
+        subject,
+        inputs,
+        request.layers,
+        request.gradient,
+        recorder,
+        response=response,
+        verify=request.verify,
     )
     trace.save(path)
+    proof = trace.card.verification
+    if proof is not None and not proof.passed:
+        raise CommandError(f"{path} was written, but does not prove itself: {proof.failures[0]}")
     return Captured(
         path=path,
         tokens=len(trace.tokens),

@@ -21,6 +21,10 @@ def print_contents(trace: Trace, path: Path) -> None:
     console.print(_sequences(trace))
     if trace.sites:
         console.print(_stacks(trace))
+    for name, reading in trace.readings.items():
+        console.print(f"reading {visible(name)}: {visible(repr(reading))}", soft_wrap=True)
+    for line in trace.card.lines():
+        console.print(f"card: {visible(line)}", soft_wrap=True)
 
 
 def _origin(trace: Trace, path: Path) -> Table:

@@ -14,8 +14,9 @@ from typing import Any
 
 import streamlit as st
 
+from attnscope.app.indexed_traces import STORED, indexed_traces
 from attnscope.app.server import DEFAULT_STORE, STORE
-from attnscope.traces import Trace, TraceError, open_trace
+from attnscope.traces import StoreError, Trace, TraceError, TraceStore, open_trace
 
 __all__ = [
     "ENDING",
@@ -52,7 +53,8 @@ class Holding:
         size: Its bytes.
         modified: When it was written, in seconds since 1970.
         model: The model; empty where it is not named.
-        tokens: The tokens of the main sequence: untrusted text.
+        tokens: The tokens of the main sequence: untrusted text; none where only an index was read.
+        length: How many tokens there are.
         response: How many of them are the model's own words.
         layers: Its attention layers, of all stacks.
         heads: The heads of a layer of the main stack.
@@ -66,6 +68,7 @@ class Holding:
     modified: float
     model: str
     tokens: tuple[str, ...]
+    length: int
     response: int
     layers: int
     heads: int
@@ -86,12 +89,20 @@ class Library:
     def survey(self) -> tuple[list[Holding], dict[str, str]]:
         """Return the traces by name, and why other files that end alike are none.
 
-        Only headers are read, and those of unchanged files only once.
+        Only headers are read, and those of unchanged files only once. Where the folder is a
+        `TraceStore`, its index is read instead, and the headers of the files beside it.
         """
         found: list[Holding] = []
         refused: dict[str, str] = {}
+        store = self._store()
+        try:
+            found += [] if store is None else [Holding(**own) for own in indexed_traces(store)]
+        except StoreError as error:
+            refused["index"] = str(error)
         for path in sorted(self.folder.rglob(f"*{ENDING}")):
             name = path.relative_to(self.folder).as_posix()
+            if store is not None and name.startswith(STORED):
+                continue
             try:
                 found.append(_held(name, self.path_of(name)))
             except (TraceError, LibraryError, OSError) as error:
@@ -147,7 +158,20 @@ class Library:
             LibraryError: The store holds no such file.
             OSError: It cannot be deleted.
         """
-        self.path_of(name).unlink()
+        path, store = self.path_of(name), self._store()
+        rows = [] if store is None else indexed_traces(store)
+        ids = [own["notes"]["id"] for own in rows if own["name"] == name]
+        if store is not None and ids:
+            store.delete(ids)
+        else:
+            path.unlink()
+
+    def _store(self) -> TraceStore | None:
+        """Return the folder as a `TraceStore`, where it is one."""
+        if not (self.folder / "index").is_dir():
+            return None
+        store = TraceStore(self.folder)
+        return store if store.exists else None
 
 
 def the_library() -> Library:
@@ -214,6 +238,7 @@ def _described(name: str, path: str, modified: int, size: int) -> Holding:
         modified=modified / 1e9,
         model=trace.provenance.model,
         tokens=trace.tokens,
+        length=len(trace.tokens),
         response=len(trace.segments["response"]) if "response" in trace.segments else 0,
         notes=dict(trace.provenance.notes),
         **facts,

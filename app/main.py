@@ -11,8 +11,11 @@ from attnscope.app.commands.demo import demo
 from attnscope.app.commands.measure import measure
 from attnscope.app.commands.metrics import metrics
 from attnscope.app.commands.neighborhood import neighborhood
+from attnscope.app.commands.reduce import reduce
 from attnscope.app.commands.report import report
 from attnscope.app.commands.show import show
+from attnscope.app.commands.store import commands as store
+from attnscope.app.commands.verify import verify
 from attnscope.app.failures import Commands
 
 __all__ = ["app", "main"]
@@ -24,9 +27,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for command in (demo, capture, show, measure, credit, report, metrics, neighborhood):
+for command in (
+    demo,
+    capture,
+    show,
+    verify,
+    reduce,
+    measure,
+    credit,
+    report,
+    metrics,
+    neighborhood,
+):
     app.command()(command)
 app.command("app")(workbench)
+app.add_typer(store)
 
 
 def _print_version(wanted: bool) -> bool:

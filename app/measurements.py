@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from attnscope.app.failures import CommandError
-from attnscope.metrics import Metric, Reading, find_metric, readings_of
+from attnscope.metrics import Metric, Reading, find_metric, kept_reading, readings_of
 from attnscope.traces import Trace
 
 __all__ = ["measure_all"]
@@ -34,12 +34,25 @@ def measure_all(
     _check_known(metrics, given)
     chosen = {metric.name: dict(_of(metric, given)) for metric in metrics}
     try:
-        readings = readings_of(trace.observe(stack), metrics, chosen)
+        readings = _measured(trace, metrics, chosen, stack)
     except (TypeError, IndexError) as error:
         if not given:
             raise
         raise CommandError(f"the metrics cannot work with {given}: {error}") from error
     return [readings[metric.name] for metric in metrics]
+
+
+def _measured(
+    trace: Trace,
+    metrics: Sequence[Metric],
+    chosen: dict[str, dict[str, object]],
+    stack: str | None,
+) -> dict[str, Reading]:
+    """Return what a reduced trace keeps, and the rest from one pass over the layers."""
+    found = ((one, kept_reading(trace, one, stack, chosen[one.name])) for one in metrics)
+    kept = {metric.name: reading for metric, reading in found if reading is not None}
+    rest = [metric for metric in metrics if metric.name not in kept]
+    return kept | (readings_of(trace.observe(stack), rest, chosen) if rest else {})
 
 
 def _split(text: str) -> tuple[str, object]:

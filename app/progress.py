@@ -1,6 +1,6 @@
 """`watched`: a progress bar with rate and time left, shown on a terminal only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.progress import (
@@ -32,13 +32,15 @@ class Rate(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
 
 
-def watched(items: Sequence[_Item], what: str) -> Iterator[_Item]:
+def watched(items: Iterable[_Item], what: str, total: int | None = None) -> Iterator[_Item]:
     """Yield items while a bar tells how far they are; for one item there is no bar.
 
     Args:
         items: What is worked on.
         what: What is done to them.
+        total: How many there are; by default their own length, where they have one.
     """
+    count = len(items) if total is None and isinstance(items, Sized) else total
     console = screen(errors=True)
     columns = (
         TextColumn("{task.description}"),
@@ -47,6 +49,6 @@ def watched(items: Sequence[_Item], what: str) -> Iterator[_Item]:
         Rate(),
         TimeRemainingColumn(),
     )
-    hidden = not console.is_terminal or len(items) < 2
+    hidden = not console.is_terminal or (count is not None and count < 2)
     with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
-        yield from progress.track(items, description=what)
+        yield from progress.track(items, total=count, description=what)

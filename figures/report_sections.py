@@ -26,6 +26,7 @@ def provenance_facts(trace: Trace) -> str:
         ("gradients of", origin.gradient_target or ""),
         ("versions", versions),
         *origin.notes.items(),
+        ("card", "; ".join(trace.card.lines())),
     ]
     return fact_list((name, html.escape(text)) for name, text in pairs if text)
 

@@ -86,7 +86,7 @@ def store_table(found: Sequence[Holding]) -> pandas.DataFrame:
         {
             "trace": [holding.name for holding in found],
             "model": [holding.model for holding in found],
-            "tokens": [len(holding.tokens) for holding in found],
+            "tokens": [holding.length for holding in found],
             "response": [holding.response for holding in found],
             "layers": [holding.layers for holding in found],
             "heads": [holding.heads for holding in found],

@@ -134,10 +134,10 @@ def test_nothing_is_written_through_a_link(run, model_folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "error: give --text (and --response), or --file; one of them"),
+        ((), "error: give --text (and --response), --file, or a dataset; one of them"),
         (
             (*TEXT, "--file", "x.jsonl"),
-            "error: give --text (and --response), or --file; one of them",
+            "error: give --text (and --response), --file, or a dataset; one of them",
         ),
         (("--file", "/nowhere/x.jsonl"), "error: /nowhere/x.jsonl: No such file or directory"),
         (("--text", ""), "error: the text is empty"),
