@@ -44,7 +44,7 @@ def test_an_empty_store_says_what_to_do(open_page, tmp_path):
 
 def test_typed_text_is_captured_and_joins_the_store(open_page, model_folder, tmp_path):
     page = open_page("overview", at=tmp_path, models=f'["{model_folder}"]')
-    assert page.selectbox[0].options == [str(model_folder), "countdown"]
+    assert page.selectbox[0].options == [str(model_folder), "countdown", "glimpse"]
     page.text_area[0].set_value("zero one")
     page.number_input[0].set_value(3)
     page.button[0].click().run()
