@@ -246,8 +246,9 @@ def head_flight(
     """
     chosen = _chosen(table, "metric", metric)
     chosen = chosen if probe is None else _chosen(chosen, "probe", probe)
-    means = chosen.groupby(["layer", "head", "step"])["value"].mean().unstack("step")
-    if means.isna().any(axis=None) and not chosen["value"].isna().any():
+    means: Any = chosen.groupby(["layer", "head", "step"])["value"].mean()
+    means = means.unstack("step")
+    if means.isna().to_numpy().any() and not chosen["value"].isna().to_numpy().any():
         raise FigureError(f"{metric!r} was not recorded for all heads at all steps")
     heads = tuple((int(layer), int(head)) for layer, head in means.index)
     flight = HeadFlight(
@@ -273,7 +274,7 @@ def head_flight(
 
 
 def _chosen(table: "pandas.DataFrame", column: str, wanted: str) -> "pandas.DataFrame":
-    chosen = table[table[column] == wanted]
+    chosen = table.loc[table[column] == wanted, :]
     if chosen.empty:
         names = ", ".join(map(repr, sorted(set(table[column]))))
         raise FigureError(f"the recording has no {column} {wanted!r}; it has {names}")

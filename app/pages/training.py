@@ -29,7 +29,7 @@ def show() -> None:
     )
     table = shared_recording(recordings[name])
     metrics = sorted(table["metric"].unique())
-    metric = middle.selectbox("Metric", metrics, key="recorded", bind="query-params")
+    metric = str(middle.selectbox("Metric", metrics, key="recorded", bind="query-params"))
     probes = [_ALL, *sorted(table["probe"].unique())]
     probe = right.selectbox("Text", probes, key="probe", bind="query-params", format_func=as_text)
     values = table.loc[table["metric"] == metric, "value"]
