@@ -1,9 +1,10 @@
-"""`demonstrate`: the shipped reasoner solves held-out problems while its attention is captured."""
+"""`demonstrate`: the shipped models at work on what they were not trained on, as figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attnscope.app.glimpsed import describe_scene, glimpse_paths
 from attnscope.app.outputs import check_free, check_no_pictures, make_folder
 from attnscope.app.progress import watched
 from attnscope.app.rhythm_tables import print_heads, print_tokens, rhythm_readings
@@ -43,7 +44,7 @@ class _Attempt:
 
 
 def demonstrate(folder: Path, *, count: int, seed: int, force: bool) -> None:
-    """Let the model solve problems, and print and draw what its attention did.
+    """Let one model solve problems and the other see, and draw what their attention did.
 
     Args:
         folder: Where report, figures and traces go.
@@ -57,7 +58,7 @@ def demonstrate(folder: Path, *, count: int, seed: int, force: bool) -> None:
     """
     paths = [folder / f"problem-{number}.safetensors" for number in range(1, count + 1)]
     page, pictures = folder / "report.html", folder / "figures"
-    check_free([*paths, page], force=force)
+    check_free([*paths, page, *glimpse_paths(folder)], force=force)
     check_no_pictures(pictures, force=force)
     subject = load_model(ModelChoice(name=_SUBJECT))
     make_folder(folder)
@@ -68,7 +69,8 @@ def demonstrate(folder: Path, *, count: int, seed: int, force: bool) -> None:
     shown = max(attempts, key=_worth_showing)
     _print_shown(shown)
     written = [write_report(shown.trace, page, title=f"countdown: {shown.problem}")]
-    print_paths([*written, *save_figures(shown.trace, pictures), *paths])
+    written += save_figures(shown.trace, pictures)
+    print_paths([*written, *paths, *describe_scene(folder, seed)])
 
 
 def _worth_showing(attempt: _Attempt) -> tuple[bool, bool, int]:

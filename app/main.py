@@ -8,6 +8,7 @@ from attnscope.app.commands.app import workbench
 from attnscope.app.commands.capture import capture
 from attnscope.app.commands.credit import credit
 from attnscope.app.commands.demo import demo
+from attnscope.app.commands.hallucination import hallucination
 from attnscope.app.commands.measure import measure
 from attnscope.app.commands.metrics import metrics
 from attnscope.app.commands.neighborhood import neighborhood
@@ -35,6 +36,7 @@ for command in (
     reduce,
     measure,
     credit,
+    hallucination,
     report,
     metrics,
     neighborhood,

@@ -36,6 +36,12 @@ from attnscope.figures.palette import (
     Mark,
     hex_color,
 )
+from attnscope.figures.picture_report import (
+    AnsweredPicture,
+    PictureAnswer,
+    TextTable,
+    write_picture_report,
+)
 from attnscope.figures.pyramid_file import (
     StalePyramidError,
     build_pyramid,
@@ -62,6 +68,7 @@ __all__ = [
     "PREPLAN",
     "SEQUENTIAL",
     "TILE",
+    "AnsweredPicture",
     "AttentionMap",
     "CellWindow",
     "ColorStops",
@@ -76,11 +83,13 @@ __all__ = [
     "MapCells",
     "Mark",
     "MissingLibraryError",
+    "PictureAnswer",
     "Reduction",
     "RhythmPlot",
     "Scale",
     "StalePyramidError",
     "StrongCell",
+    "TextTable",
     "TileMap",
     "TilePyramid",
     "TokenRibbon",
@@ -113,5 +122,6 @@ __all__ = [
     "token_ribbon",
     "trace_identity",
     "view_scale",
+    "write_picture_report",
     "write_report",
 ]

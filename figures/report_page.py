@@ -14,7 +14,7 @@ from attnscope.figures.ribbon_screen import ribbon_style
 if TYPE_CHECKING:
     import plotly.graph_objects
 
-__all__ = ["Section", "embedded", "report_page"]
+__all__ = ["Section", "embedded", "page_file", "report_page"]
 
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -25,13 +25,17 @@ Section = tuple[str, str, str]
 """The anchor of a section, its heading as text, and its content as markup."""
 
 
-def report_page(title: str, lead: str, sections: Sequence[Section]) -> str:
+def report_page(
+    title: str, lead: str, sections: Sequence[Section], *, style: str = "", script: str = ""
+) -> str:
     """Return a whole page.
 
     Args:
         title: The heading of the page, as text.
         lead: Markup between the heading and the first section.
         sections: What the page holds.
+        style: More style sheets, as text.
+        script: What the page does in place of drawing embedded figures, without plotly.
 
     Raises:
         MissingLibraryError: plotly is not installed.
@@ -41,20 +45,21 @@ def report_page(title: str, lead: str, sections: Sequence[Section]) -> str:
         f'<section id="{anchor}"><h2>{html.escape(name)}</h2>{content}</section>\n'
         for anchor, name, content in sections
     )
+    library = "" if script else _plotly_library()
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title>
 <style>
-{_file("report_page.css")}{ribbon_style()}</style>
-<script>{_plotly_library()}</script></head>
+{page_file("report_page.css")}{ribbon_style()}{style}</style>
+<script>{library}</script></head>
 <body><header><h1>{html.escape(title)}</h1>{lead}<nav>{links}</nav>
 <noscript><p class="note">The figures of this page need JavaScript.</p></noscript></header>
 <main>{body}</main>
 <footer><p>Written by attnscope. This file loads nothing from anywhere.</p></footer>
 <script>
-{_file("report_page.js")}</script></body></html>
+{script or page_file("report_page.js")}</script></body></html>
 """
 
 
@@ -71,7 +76,8 @@ def embedded(figure: "plotly.graph_objects.Figure") -> str:
     )
 
 
-def _file(name: str) -> str:
+def page_file(name: str) -> str:
+    """Return a style sheet or a script of this folder."""
     return files("attnscope.figures").joinpath(name).read_text(encoding="utf-8")
 
 

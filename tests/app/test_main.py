@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import pytest
 
-COMMANDS = ("capture", "demo", "measure", "metrics", "report", "show")
+COMMANDS = ("capture", "demo", "hallucination", "measure", "metrics", "report", "show")
 
 
 def test_help_lists_every_command(run):

@@ -74,3 +74,18 @@ def test_weights_that_are_missing_are_told(run, tmp_path, monkeypatch):
     assert result.exit_code == 2
     assert result.stderr.startswith("error: this installation lacks the weights of countdown")
     assert not (tmp_path / "out").exists()
+
+
+def test_it_lets_the_model_that_sees_describe_a_picture(demo):
+    folder, text = demo
+    page = (folder / "picture.html").read_text()
+    trace = open_trace(folder / "picture.safetensors")
+    assert trace.provenance.model == "glimpse"
+    words = [trace.tokens[place] for place in trace.segments["response"]]
+    assert " ".join(words) in " ".join(text.split())
+    assert page.count('class="token') == len(words)
+    wrong = text.split("not in the picture: ")[1].splitlines()[0]
+    shown = re.findall(r'made-up" title="not in the picture">(\w+)<', page)
+    assert set(wrong.replace(",", "").split()) == set(
+        shown or ["none", "of", "what", "it", "names"]
+    )
