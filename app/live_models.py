@@ -19,14 +19,23 @@ from attnscope.app.subjects import SHIPPED, ModelChoice, load_model
 from attnscope.probes import Collector, Run, Subject, capture
 from attnscope.traces import Observation, Trace
 
-__all__ = ["LiveRequest", "Step", "capture_live", "live_models", "shared_subject"]
+__all__ = [
+    "RUNNING",
+    "LiveRequest",
+    "Step",
+    "capture_live",
+    "live_models",
+    "longest_input",
+    "shared_subject",
+]
 
 Step = Callable[[str, float], object]
 """Told what is being done, and how much of it is done: from 0 to 1."""
 
 _LOADED_MODELS = 2
 _MOST_TOKENS = 8192
-_RUNNING = threading.Lock()  # hooks of a model are one capture's at a time
+RUNNING = threading.Lock()
+"""Held by whoever runs a shared model: its hooks are one capture's, or one change's, at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +94,7 @@ def capture_live(request: LiveRequest, library: Library, step: Step) -> str:
         raise CommandError("the response is given; let the model answer 0 tokens, or take it out")
     step("loading the model", 0.0)
     subject = shared_subject(request.model)
-    with _RUNNING:
+    with RUNNING:
         trace = _captured(subject, request, step)
     step("writing", 0.99)
     library.folder.mkdir(parents=True, exist_ok=True)
@@ -108,14 +117,14 @@ def _captured(subject: Subject, request: LiveRequest, step: Step) -> Trace:
         inputs = subject.generate(inputs, max_new_tokens=most, streamer=counter)
     encoded = subject.encode(inputs, response=response)
     length = len(encoded.sequences[encoded.main_sequence])
-    most = _longest(subject)
+    most = longest_input(subject)
     if length > most:
         raise CommandError(f"the text is {length:,} tokens long; at most {most:,} are taken here")
     recorder = _Watched(Collector(), _layers(subject), step)
     return capture(subject, encoded, into=recorder)
 
 
-def _longest(subject: Subject) -> int:
+def longest_input(subject: Subject) -> int:
     """Return how many tokens are taken: what the model was made for, within our own bound."""
     config = getattr(subject.model, "config", None)
     return min(getattr(config, "max_position_embeddings", None) or _MOST_TOKENS, _MOST_TOKENS)

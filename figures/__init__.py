@@ -36,6 +36,7 @@ from attnscope.figures.palette import (
     Mark,
     hex_color,
 )
+from attnscope.figures.picture_overlays import PictureOverlay, picture_overlay
 from attnscope.figures.picture_report import (
     AnsweredPicture,
     PictureAnswer,
@@ -84,6 +85,7 @@ __all__ = [
     "Mark",
     "MissingLibraryError",
     "PictureAnswer",
+    "PictureOverlay",
     "Reduction",
     "RhythmPlot",
     "Scale",
@@ -112,6 +114,7 @@ __all__ = [
     "maximum",
     "mean",
     "pattern_map",
+    "picture_overlay",
     "pyramid_path",
     "rhythm_plot",
     "saliency_map",

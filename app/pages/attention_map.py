@@ -6,13 +6,14 @@ import streamlit as st
 from attnscope.app.address import keep, kept
 from attnscope.app.choices import choose_trace
 from attnscope.app.downloads import offer
+from attnscope.app.falsify_link import offer_falsifying
 from attnscope.app.map_answers import Part, Question, read_question
 from attnscope.app.map_canvas import asked_of, map_canvas
 from attnscope.app.map_choice import MapChoice
 from attnscope.app.map_controls import Looks, choose_looks, choose_map
 from attnscope.app.map_pyramids import SharedPyramid, shared_pyramid
 from attnscope.app.map_screen import MapScreen, screen_of
-from attnscope.figures import TilePyramid
+from attnscope.figures import HeadName, TilePyramid
 
 __all__ = ["show"]
 
@@ -35,6 +36,7 @@ def show() -> None:
         keep(**{_VIEW: None})  # it was a part of another text
     every = _LOOK_AGAIN if shared.is_filling else None
     st.fragment(_map, run_every=every)(canvas, choice, looks, shared)
+    offer_falsifying(chosen, HeadName(choice.heads.layer, choice.heads.heads[0]))
 
 
 def _map(canvas: str, choice: MapChoice, looks: Looks, shared: SharedPyramid) -> None:
