@@ -1,6 +1,6 @@
 """Recorders: what becomes of the observations of a capture."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,7 +31,8 @@ class Run:
         log_probabilities: `log p(token | tokens before it)`, NaN at 0; None where the logits are
             not of next tokens.
         entropies: Entropy of the distribution that each token was drawn from, NaN at 0.
-        provenance: Model, versions, gradient target.
+        told: Says where the numbers come from. It looks at all weights, so it is asked only where
+            the answer is kept.
         origins: Whose modules were heard at each site, and what computed the attention there.
     """
 
@@ -39,8 +40,13 @@ class Run:
     main_sequence: str
     log_probabilities: Float[Tensor, " token"] | None
     entropies: Float[Tensor, " token"] | None
-    provenance: Provenance
+    told: Callable[[], Provenance]
     origins: Mapping[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def provenance(self) -> Provenance:
+        """Return model, versions and gradient target."""
+        return self.told()
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ Nothing else touches a model's hooks, modes and configurations.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -143,7 +144,7 @@ class _Capture:
                 main_sequence=main,
                 log_probabilities=facts[0],
                 entropies=facts[1],
-                provenance=provenance(self.subject, self.target, missed),
+                told=partial(provenance, self.subject, self.target, missed),
                 origins=self.origins,
             )
         )
