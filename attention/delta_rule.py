@@ -10,6 +10,7 @@ from torch import Tensor
 from attnscope.attention.delta_product import delta_product, delta_product_transposed
 from attnscope.attention.errors import OperatorError
 from attnscope.attention.operator import AttentionOperator
+from attnscope.attention.scan_product import groups_of
 from attnscope.attention.tile import TILE_LIMIT, Index, check_tile_size, indices, tile_indices
 
 __all__ = ["DeltaRuleAttention"]
@@ -126,11 +127,7 @@ class DeltaRuleAttention(AttentionOperator):
     def select_heads(self, heads: Index) -> "DeltaRuleAttention":
         """Return the rule of some heads; queries and keys that all heads share stay one group."""
         chosen = indices(heads, self.heads, "head").to(self.device)
-        groups = self.query.shape[-3]
-        query, key = self.query, self.key
-        if groups > 1:
-            of_group = chosen // (self.heads // groups)
-            query, key = query.index_select(-3, of_group), key.index_select(-3, of_group)
+        query, key = (groups_of(part, chosen, self.heads) for part in (self.query, self.key))
         numbers = (part.index_select(-2, chosen) for part in (self.beta, self.log_decay))
         return DeltaRuleAttention(query, key, *numbers, **self._facts())
 

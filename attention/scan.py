@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from attnscope.attention.errors import OperatorError
 from attnscope.attention.operator import AttentionOperator
-from attnscope.attention.scan_product import per_head, scan_product
+from attnscope.attention.scan_product import groups_of, per_head, scan_product
 from attnscope.attention.tile import TILE_LIMIT, Index, indices, tile_indices
 
 __all__ = ["ScanAttention"]
@@ -168,14 +168,9 @@ class ScanAttention(AttentionOperator):
     def select_heads(self, heads: Index) -> "ScanAttention":
         """Return the scan of some heads; a group of queries and keys that all share stays one."""
         chosen = indices(heads, self.heads, "head").to(self.device)
-        groups = self.query.shape[-3]
-        query, key = self.query, self.key
-        if groups > 1:
-            of_group = chosen // (self.heads // groups)
-            query, key = query.index_select(-3, of_group), key.index_select(-3, of_group)
         return ScanAttention(
-            query,
-            key,
+            groups_of(self.query, chosen, self.heads),
+            groups_of(self.key, chosen, self.heads),
             self.delta.index_select(-2, chosen),
             self.decay.index_select(-2, chosen),
             skip=None if self.skip is None else self.skip.index_select(-1, chosen),

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["fading", "per_head", "scan_product"]
+__all__ = ["fading", "groups_of", "per_head", "scan_product"]
 
 _CHUNK = 64
 """Rows whose triangle is built where a head has one rate."""
@@ -46,6 +46,12 @@ def per_head(factor: Tensor, heads: int) -> Tensor:
     """Return a factor that groups of heads share, once per head (a single one is broadcast)."""
     groups = factor.shape[-3]
     return factor if groups == 1 else factor.repeat_interleave(heads // groups, dim=-3)
+
+
+def groups_of(factor: Tensor, chosen: Tensor, heads: int) -> Tensor:
+    """Return what chosen heads read of a factor: a group each, or the one that all share."""
+    groups = factor.shape[-3]
+    return factor if groups == 1 else factor.index_select(-3, chosen // (heads // groups))
 
 
 def fading(
