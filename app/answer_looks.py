@@ -102,22 +102,27 @@ def look_at(
         trace: Trace = capture(subject, answered, looking.layers)
     places = list(sequence.segments["response"])
     mass, cells = _attention(trace, places, looking.heads)
+    measures = {"image": mass} | token_measures(subject, answered)
     return PictureAnswer(
         tokens=tuple(sequence.tokens[place] for place in places),
         cells=cells,
-        measures={MEASURES["image"]: mass} | token_measures(subject, answered),
+        measures={MEASURES[name]: values for name, values in measures.items()},
     )
 
 
 def token_measures(subject: Subject, answered: Encoded) -> dict[str, Float[Tensor, " token"]]:
-    """Return T-VHD and the saliency of the token before, of each token of an answer."""
+    """Return T-VHD and the saliency of the token before of each token, by short name.
+
+    T-VHD takes a quarter of the heads of each layer (ours: the paper prints no k), the saliency is
+    a mean over layers.
+    """
     contrast = image_contrast(subject, answered).divergence
     heads = contrast.values.shape[contrast.axes.index("head")]
     reliance = token_divergence(contrast, k=max(1, heads // 4))
     before = response_saliency(subject, answered, keys=previous_token_keys)
     return {
-        MEASURES["vhd"]: reliance.values.float().cpu(),
-        MEASURES["saliency"]: before.values.float().nanmean(0).cpu(),
+        "vhd": reliance.values.float().cpu(),
+        "saliency": before.values.float().nanmean(0).cpu(),
     }
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import sqrt
 from types import MappingProxyType
 from typing import Any
 
@@ -22,13 +21,11 @@ from attnscope.interventions import (
     Intervention,
     LocoRE,
 )
-from attnscope.metrics import find_sink_dimensions
+from attnscope.metrics import find_sink_dimensions, scaled_tau
 from attnscope.probes import Collector, capture
 from attnscope.traces import Trace
 
 __all__ = ["CHANGES", "Change", "ChangeSettings", "Strength", "changes_for"]
-
-_PUBLISHED_TAU, _PUBLISHED_WIDTH = 20.0, 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +113,7 @@ def _var(prompt: PicturedPrompt, settings: ChangeSettings) -> VAR:
         trace: Trace = capture(prompt.subject, prompt.encoded, into=Collector(hidden=True))
     states = [seen.hidden for seen in trace.observe(trace.main_stack)]
     hidden = torch.stack([state for state in states if state is not None])
-    tau = min(_PUBLISHED_TAU, _PUBLISHED_TAU * sqrt(hidden.shape[-1] / _PUBLISHED_WIDTH))
+    tau = scaled_tau(hidden.shape[-1])
     dimensions = find_sink_dimensions([hidden], tau)
     if not dimensions:
         raise CommandError(

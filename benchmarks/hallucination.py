@@ -21,7 +21,7 @@ from benchmarks.hallucination_tables import (
     seed_table,
     word_table,
 )
-from benchmarks.hallucination_ways import GREEDY, WAYS, scaled_tau, sink_dimensions
+from benchmarks.hallucination_ways import GREEDY, WAYS, sink_bound, sink_dimensions
 from benchmarks.hallucination_words import measure_words
 from benchmarks.results import write_section
 
@@ -38,10 +38,10 @@ def section(subject: Subject, matcher: Subject, scope: Scope, words: int) -> str
     path = scope.folder / "words.jsonl"
     measured = measure_words(subject, scenes[:words], captions[:words], path)
     sinks = (
-        f"VAR's sink dimensions are {list(dimensions)}, those above {scaled_tau(subject):.2f} in "
+        f"VAR's sink dimensions are {list(dimensions)}, those above {sink_bound(subject):.2f} in "
         "every prompt (20, scaled by the root of the width)."
         if dimensions
-        else f"The model has no sink dimension (none above {scaled_tau(subject):.2f} in every "
+        else f"The model has no sink dimension (none above {sink_bound(subject):.2f} in every "
         "prompt: 20, scaled by the root of the width), so that VAR changes nothing."
     )
     return "\n\n".join(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from attnscope.interventions import (
     mask_image,
     match_image,
 )
-from attnscope.metrics import find_sink_dimensions
+from attnscope.metrics import find_sink_dimensions, scaled_tau
 from attnscope.models.subjects.glimpse import (
     Scene,
     question_chat,
@@ -29,10 +28,9 @@ from attnscope.models.subjects.glimpse.tasks import DESCRIBE
 from attnscope.probes import Collector, Encoded, Subject, capture
 from attnscope.traces import Trace
 
-__all__ = ["GREEDY", "WAYS", "Batch", "Way", "scaled_tau", "sink_dimensions"]
+__all__ = ["GREEDY", "WAYS", "Batch", "Way", "sink_bound", "sink_dimensions"]
 
 GREEDY = "greedy"
-_PUBLISHED_TAU, _PUBLISHED_WIDTH = 20.0, 4096
 _PROMPTS = 8
 
 
@@ -103,7 +101,7 @@ def _var(batch: Batch, matcher: Subject, dimensions: Sequence[int]) -> Sequence[
     """Redistribute where the model has sink dimensions at all; rho as against hallucination."""
     if not dimensions:
         return ()
-    return (VAR(dimensions=dimensions, tau=scaled_tau(batch.subject), rho=0.5),)
+    return (VAR(dimensions=dimensions, tau=sink_bound(batch.subject), rho=0.5),)
 
 
 _DRAWN = {"do_sample": True, "top_k": 5, "temperature": 1.0, "top_p": 1.0}
@@ -123,14 +121,10 @@ WAYS: Mapping[str, Way] = {
 """Every way, with the published settings; greedy unless it says otherwise."""
 
 
-def scaled_tau(subject: Subject) -> float:
-    """Return VAR's published bound, 20 at a width of 4,096, times the root of the widths' ratio.
-
-    A state of width D has values up to the root of D, so that the published number itself is out of
-    reach below a width of 400 (our reading).
-    """
+def sink_bound(subject: Subject) -> float:
+    """Return VAR's published bound, scaled to the width of the model."""
     model: Any = subject.model
-    return _PUBLISHED_TAU * sqrt(model.config.text_config.hidden_size / _PUBLISHED_WIDTH)
+    return scaled_tau(model.config.text_config.hidden_size)
 
 
 def sink_dimensions(subject: Subject) -> tuple[int, ...]:
@@ -143,4 +137,4 @@ def sink_dimensions(subject: Subject) -> tuple[int, ...]:
             trace: Trace = capture(subject, encoded, into=Collector(hidden=True))
         hidden = [one.hidden for one in trace.observe() if one.hidden is not None]
         states.append(torch.stack(hidden))
-    return find_sink_dimensions(states, scaled_tau(subject))
+    return find_sink_dimensions(states, sink_bound(subject))

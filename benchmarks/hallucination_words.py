@@ -9,17 +9,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnscope.metrics import image_attention, previous_token_keys
+from attnscope.app.answer_looks import token_measures
+from attnscope.metrics import image_attention
 from attnscope.models.subjects.glimpse import OBJECTS, Scene, present_objects, render
 from attnscope.models.subjects.glimpse.tasks import DESCRIBE, question_chat
-from attnscope.probes import (
-    Encoded,
-    Subject,
-    capture,
-    image_contrast,
-    response_saliency,
-    token_divergence,
-)
+from attnscope.probes import Encoded, Subject, capture
 from attnscope.traces import Trace
 from benchmarks.resumed_lines import add_line, read_lines
 
@@ -94,19 +88,12 @@ def _encoded(subject: Subject, scene: Scene, caption: str) -> Encoded:
 
 
 def _numbers(subject: Subject, encoded: Encoded) -> dict[str, Float[Tensor, " token"]]:
-    contrast = image_contrast(subject, encoded).divergence
-    quarter = max(1, contrast.values.shape[1] // 4)
-    saliency = response_saliency(subject, encoded, keys=previous_token_keys)
     with torch.no_grad():
         trace: Trace = capture(subject, encoded)
     image = trace.segments["image"]
     rows = torch.tensor(trace.segments["response"]) - 1
     masses = [image_attention(one.attention, image)[:, rows] for one in trace.observe()]
-    return {
-        "vhd": token_divergence(contrast, k=quarter).values,
-        "saliency": saliency.values.mean(0),
-        "image": torch.stack(masses).mean((0, 1)),
-    }
+    return token_measures(subject, encoded) | {"image": torch.stack(masses).mean((0, 1))}
 
 
 def auroc(values: Float[Tensor, " word"], grounded: Bool[Tensor, " word"]) -> float:

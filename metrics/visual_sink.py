@@ -15,6 +15,8 @@ __all__ = [
     "find_sink_dimensions",
     "image_attention",
     "image_centric_heads",
+    "require_reachable",
+    "scaled_tau",
     "sink_dimension_value",
     "sink_tokens",
     "visual_nonsink_ratio",
@@ -91,6 +93,19 @@ def find_sink_dimensions(
     least = torch.stack(values).amin(0)
     order = least.argsort(descending=True, stable=True)
     return tuple(int(place) for place in order if least[place] >= tau)
+
+
+def scaled_tau(width: int) -> float:
+    """Return the published bound of sinks, 20 at a width of 4,096, for a narrower model.
+
+    A state of width D has values up to the root of D, so the published number is out of reach below
+    a width of 400; it shrinks with the root of the width and does not grow beyond (our reading).
+
+    Example:
+        >>> scaled_tau(4096), scaled_tau(256), scaled_tau(8192)
+        (20.0, 5.0, 20.0)
+    """
+    return 20.0 * min(1.0, (width / 4096) ** 0.5)
 
 
 def require_reachable(tau: float, width: int) -> None:

@@ -28,7 +28,7 @@ from benchmarks.hallucination_tables import (
     verdict,
     word_table,
 )
-from benchmarks.hallucination_ways import GREEDY, WAYS, scaled_tau, sink_dimensions
+from benchmarks.hallucination_ways import GREEDY, WAYS, sink_bound, sink_dimensions
 from benchmarks.hallucination_words import auroc, auroc_interval, measure_words
 from benchmarks.resumed_lines import add_line, read_lines
 
@@ -159,7 +159,7 @@ def test_words_are_measured_where_an_object_is_named(subject, tmp_path):
 
 
 def test_the_bound_of_sinks_follows_the_width(subject):
-    assert scaled_tau(subject) == pytest.approx(20 * math.sqrt(16 / 4096))
+    assert sink_bound(subject) == pytest.approx(20 * math.sqrt(16 / 4096))
     dimensions = sink_dimensions(subject)
     assert dimensions
     assert all(0 <= place < 16 for place in dimensions)
