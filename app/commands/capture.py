@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from attnscope.app.commands.model_options import Device, Dtype, Revision, TrustRemoteCode
 from attnscope.app.failures import CommandError, print_error
 
 __all__ = ["capture"]
@@ -71,16 +72,10 @@ def capture(  # noqa: PLR0913 - one parameter per option
     hidden: Annotated[
         bool, typer.Option("--hidden", help="Keep the hidden states of each layer, too.")
     ] = False,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Type of the weights; by default the checkpoint's.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to run; by default a GPU where there is one.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-    ] = False,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    trust_remote_code: TrustRemoteCode = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite trace files.")] = False,
     verify: Annotated[
         bool,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from attnscope.app.commands.model_options import Device, Dtype, Revision, TrustRemoteCode
 from attnscope.app.failures import CommandError, print_error
 
 if TYPE_CHECKING:
@@ -65,16 +66,10 @@ def hallucination(  # noqa: PLR0913 - one parameter per option
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for page and tables.")] = (
         Path("hallucination")
     ),
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Type of the weights; by default the checkpoint's.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to run; by default a GPU where there is one.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-    ] = False,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    trust_remote_code: TrustRemoteCode = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite page and tables.")] = False,
 ) -> None:
     """Let a model describe pictures, plainly and by methods against hallucination, and compare.

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from attnscope.app.commands.model_options import Device, Revision, TrustRemoteCode
+
 __all__ = ["verify"]
 
 _MODEL = (
@@ -24,16 +26,12 @@ def verify(  # noqa: PLR0913 - one parameter per option
         list[Path] | None,
         typer.Option(help="A picture that the model saw: no trace holds pixels; may be repeated."),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    revision: Revision = None,
     dtype: Annotated[
         str | None, typer.Option(help="Type of the weights; by default the trace's.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to run; by default a GPU where there is one.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-    ] = False,
+    device: Device = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Run the model again by its own slow attention and compare; the exit code is 1 if they differ.
 
