@@ -33,13 +33,13 @@ from attnscope.models.subjects.countdown.evaluate import (
     accuracy,
     respond,
 )
-from attnscope.models.subjects.countdown.optimizers import (
+from attnscope.models.subjects.countdown.sampling import SIZES, sample_problems
+from attnscope.models.subjects.countdown.tokenizer import build_tokenizer
+from attnscope.models.subjects.optimizers import (
     build_optimizers,
     schedule_factor,
     set_rates,
 )
-from attnscope.models.subjects.countdown.sampling import SIZES, sample_problems
-from attnscope.models.subjects.countdown.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
     from transformers import Qwen3ForCausalLM

@@ -17,11 +17,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from attnscope.models.subjects.countdown.optimizers import (
-    build_optimizers,
-    schedule_factor,
-    set_rates,
-)
 from attnscope.models.subjects.glimpse.architecture import WEIGHTS, build_subject, subject_config
 from attnscope.models.subjects.glimpse.checkpoints import write_whole
 from attnscope.models.subjects.glimpse.conversations import (
@@ -33,6 +28,11 @@ from attnscope.models.subjects.glimpse.conversations import (
 from attnscope.models.subjects.glimpse.patches import PatchReadOut, patch_labels, tower_features
 from attnscope.models.subjects.glimpse.processor import EOS, PAD, build_processor, vocabulary
 from attnscope.models.subjects.glimpse.scenes import Scene
+from attnscope.models.subjects.optimizers import (
+    build_optimizers,
+    schedule_factor,
+    set_rates,
+)
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim import Optimizer
 
-from attnscope.models.subjects.countdown.optimizers import schedule_factor, set_rates
 from attnscope.models.subjects.glimpse.checkpoints import write_whole
 from attnscope.models.subjects.glimpse.conversations import picture_values, stream_scenes
 from attnscope.models.subjects.glimpse.matcher import (
@@ -29,6 +28,7 @@ from attnscope.models.subjects.glimpse.matcher import (
 from attnscope.models.subjects.glimpse.patches import PatchReadOut, patch_labels
 from attnscope.models.subjects.glimpse.scenes import OBJECTS, Scene, present_objects
 from attnscope.models.subjects.glimpse.tasks import caption
+from attnscope.models.subjects.optimizers import schedule_factor, set_rates
 
 if TYPE_CHECKING:
     from transformers import BlipForImageTextRetrieval

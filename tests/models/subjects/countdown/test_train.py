@@ -10,7 +10,6 @@ import torch
 
 from attnscope.models.subjects.countdown import load_subject
 from attnscope.models.subjects.countdown.batches import IGNORED, stream_batches
-from attnscope.models.subjects.countdown.optimizers import schedule_factor
 from attnscope.models.subjects.countdown.tokenizer import build_tokenizer
 from attnscope.models.subjects.countdown.train import (
     Settings,
@@ -21,6 +20,7 @@ from attnscope.models.subjects.countdown.train import (
     start_run,
     train,
 )
+from attnscope.models.subjects.optimizers import schedule_factor
 
 TINY = Settings(
     steps=12,

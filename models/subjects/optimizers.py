@@ -1,4 +1,4 @@
-"""The optimizers of the training script: Muon for the layers' matrices, AdamW for the rest."""
+"""The optimizers of the training scripts: Muon for the layers' matrices, AdamW for the rest."""
 
 from __future__ import annotations
 
