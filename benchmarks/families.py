@@ -66,7 +66,7 @@ def check(name: str) -> Outcome:
 
 _EAGER_ONLY = (
     *("Gemma 2", "gpt-oss", "GPT-J", "BLOOM", "MPT", "DeBERTa-v2"),
-    *("Mamba", "Falcon Mamba", "Mamba-2", "RWKV"),
+    *("Mamba", "Falcon Mamba", "Mamba-2", "RWKV", "XLNet"),
 )
 """Families that offer no fused kernel of the library's own to compare with."""
 

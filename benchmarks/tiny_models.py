@@ -184,6 +184,12 @@ FAMILIES: dict[str, Family] = {
     "MPT": _decoder("Mpt", {"vocab_size": 99, "d_model": 32, "n_layers": 2, "n_heads": 4}),
     **{name: Family(*parts, _text) for name, parts in STATE_SPACE.items()},
     "RWKV": _decoder("Rwkv", {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2}),
+    "XLNet": Family(
+        "XLNetLMHeadModel",
+        "XLNetConfig",
+        {"vocab_size": 99, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64},
+        _text,
+    ),
     "BERT": Family("BertForMaskedLM", "BertConfig", _SMALL, _text),
     "RoBERTa": Family("RobertaForMaskedLM", "RobertaConfig", _SMALL, _text),
     "ModernBERT": Family(

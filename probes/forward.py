@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attnscope.probes.encoding import Encoded
 from attnscope.probes.errors import CaptureError
 from attnscope.probes.hearing import changes_on
+from attnscope.probes.module_paths import module_paths
 from attnscope.probes.subject import Subject
 from attnscope.probes.targets import Target
 from attnscope.probes.weights import weights_fingerprint
@@ -63,11 +64,12 @@ def forward(
 
 
 def _accepted(model: nn.Module) -> list[str]:
-    """Return what a model's forward takes by name, through wrappers such as PEFT's and DDP's."""
+    """Return what a model's forward takes by name, through wrappers (PEFT, DDP, compiling)."""
     parameters = inspect.signature(model.forward).parameters.values()
     named = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     unwrap: Any = getattr(model, "get_base_model", None)
-    inner = unwrap() if callable(unwrap) else getattr(model, "module", None)
+    held = getattr(model, "module", None) or getattr(model, "_orig_mod", None)
+    inner = unwrap() if callable(unwrap) else held
     return named + (_accepted(inner) if isinstance(inner, nn.Module) else [])
 
 
@@ -149,7 +151,7 @@ def missed_modules(model: nn.Module) -> Iterator[_Called]:
         return hook
 
     with ExitStack() as stack:
-        for path, module in model.named_modules():
+        for module, path in module_paths(model).items():
             kind = type(module).__name__.lower()
             if ("attention" in kind or "attn" in kind) and "output" not in kind:
                 handle = module.register_forward_pre_hook(note(path))

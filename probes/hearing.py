@@ -5,12 +5,14 @@ hear or to change joins the seam that is open: first the changes, in the order i
 then the listeners, who hear what the model goes on with.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 from attnscope.attention import KeyFunction
@@ -115,13 +117,18 @@ def _join(stack: ExitStack, members: list[Any], member: Any) -> None:
 
 @contextmanager
 def _adapters(model: nn.Module, seam: _Seam) -> Iterator[None]:
-    """Open every adapter on a model, unless that was done further out."""
+    """Open every adapter on a model, unless that was done further out.
+
+    Adapters listen in Python, so that what was compiled runs as it was written meanwhile.
+    """
     if seam.is_open:
         yield
         return
     with ExitStack() as stack:
         stack.callback(setattr, seam, "is_open", False)
         seam.is_open = True
+        if "torch._dynamo" in sys.modules:  # else nothing can have been compiled
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         for adapter in ADAPTERS:
             stack.enter_context(adapter.listening(model, seam.heard, seam.riders))
         yield

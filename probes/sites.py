@@ -14,6 +14,7 @@ from attnscope.probes.axis_sequence import axis_sequence
 from attnscope.probes.encoding import Encoded
 from attnscope.probes.errors import CaptureError
 from attnscope.probes.images import patch_sequence
+from attnscope.probes.module_paths import module_paths
 from attnscope.traces import Observation, Site, TokenSequence
 
 __all__ = ["SiteNamer"]
@@ -40,7 +41,7 @@ class SiteNamer:
         names: Mapping[nn.Module, tuple[str, int]],
     ) -> None:
         self._config = getattr(model, "config", None)
-        self._paths = {module: name for name, module in model.named_modules()}
+        self._paths = module_paths(model)
         self._encoded = encoded
         self._layers = None if layers is None else list(layers)
         self._calls: Counter[str] = Counter()

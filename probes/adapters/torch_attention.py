@@ -13,6 +13,7 @@ from torch import nn
 from attnscope.probes.adapters.mixing_attention import layer_by_last_number
 from attnscope.probes.adapters.torch_ear import FusedEar
 from attnscope.probes.attention_call import Listener, Riders
+from attnscope.probes.module_paths import module_paths
 
 __all__ = ["listening", "names"]
 
@@ -35,7 +36,7 @@ def listening(model: nn.Module, listener: Listener, riders: Riders) -> Iterator[
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with FusedEar({module: path for path, module in model.named_modules()}, listener, riders):
+        with FusedEar(module_paths(model), listener, riders):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.flex_attention import flex_attention
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from attnscope.attention import SoftmaxAttention
+from attnscope.probes.adapters.flex_rules import FlexFunctions, FlexRules
 from attnscope.probes.adapters.torch_masks import mask_and_bias
 from attnscope.probes.attention_call import AttentionCall, Listener, Riders
 from attnscope.probes.errors import CaptureError
@@ -24,7 +26,7 @@ _CALL = nn.Module._call_impl.__code__
 
 
 class FusedEar(TorchFunctionMode):
-    """Hears `scaled_dot_product_attention` and `multi_head_attention_forward`.
+    """Hears `scaled_dot_product_attention`, `multi_head_attention_forward` and `flex_attention`.
 
     Which module is computing is read from the call stack at each attention call, so that modules
     need no hooks. A call from outside the model is none of ours and goes on as it is.
@@ -39,6 +41,7 @@ class FusedEar(TorchFunctionMode):
         super().__init__()
         self._paths, self._listener, self._riders = paths, listener, riders
         self._fused = functional.scaled_dot_product_attention
+        self._masks: dict[tuple[Any, ...], tuple[tuple[Any, ...], FlexRules]] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: Any = None
@@ -49,6 +52,8 @@ class FusedEar(TorchFunctionMode):
             return self._heard(*args, **kwargs)
         if func is functional.multi_head_attention_forward:
             return self._multi_head(_MULTI_HEAD.bind(*args, **kwargs).arguments)
+        if func is flex_attention:
+            return self._flexible(*args, **kwargs)
         return func(*args, **kwargs)
 
     def _multi_head(self, given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
@@ -111,21 +116,78 @@ class FusedEar(TorchFunctionMode):
                 bias=bias,
                 key_axis="memory" if crosses else "token",
             )
-            output = attention.attend(value, self._riders(module))
-            output = self._listener(
-                AttentionCall(
-                    module=module,
-                    attention=attention,
-                    value=value,
-                    output=output,
-                    laid_out=crosses,
-                    library=type(module).__module__.partition(".")[0],
-                    computation="fused kernels",
-                )
-            )
+            output = self._attended(module, attention, value, laid_out=crosses)
             if keep is not None:
                 keep(attention.dense(limit=math.prod(attention.shape)))
         return output.reshape(*shape, value.shape[-1])
+
+    def _flexible(  # noqa: PLR0913 - the kernel's own signature
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        score: Callable[..., Tensor],
+        block_mask: tuple[Any, ...],
+        scale: float,
+        options: dict[str, Any],
+        *buffers: Any,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return output, log normalizer to the base 2 and nothing for the largest scores."""
+        module = self._caller()
+        if module is None:
+            return flex_attention(query, key, value, score, block_mask, scale, options, *buffers)
+        if options.get("OUTPUT_MAX"):
+            raise CaptureError(
+                f"{self._called(module)} asks flex attention for its largest scores, which a "
+                "capture does not compute; ask for the output and its log normalizer alone"
+            )
+        rules = self._rules(query, key, score, block_mask)
+        attention = SoftmaxAttention(
+            query,
+            key,
+            scale * rules.factor,
+            mask=rules.mask,
+            bias=rules.bias,
+            softcap=rules.softcap,
+        )
+        output = self._attended(module, attention, value)
+        return output, attention.log_normalizer() / math.log(2), query.new_empty(0)
+
+    def _rules(
+        self, query: Tensor, key: Tensor, score: Callable[..., Tensor], block_mask: tuple[Any, ...]
+    ) -> FlexRules:
+        """Return the rules of flex attention's functions; of a mask that layers share, once.
+
+        A block mask is made before the layers run, and cannot change; a score function can.
+        """
+        functions = FlexFunctions.of_call(query, key, score, block_mask)
+        if functions.score is not None:
+            return functions.rules()
+        asked = functions.shape, *map(id, block_mask)
+        if asked not in self._masks:  # with the mask itself, so that no other takes its place
+            self._masks[asked] = block_mask, functions.rules()
+        return self._masks[asked][1]
+
+    def _attended(
+        self,
+        module: nn.Module,
+        attention: SoftmaxAttention,
+        value: Tensor,
+        *,
+        laid_out: bool = False,
+    ) -> Tensor:
+        """Return the output that the model goes on with."""
+        return self._listener(
+            AttentionCall(
+                module=module,
+                attention=attention,
+                value=value,
+                output=attention.attend(value, self._riders(module)),
+                laid_out=laid_out,
+                library=type(module).__module__.partition(".")[0],
+                computation="fused kernels",
+            )
+        )
 
     def _caller(self) -> nn.Module | None:
         """Return the innermost module of the model that is being called."""
@@ -136,8 +198,11 @@ class FusedEar(TorchFunctionMode):
             frame = frame.f_back
         return None
 
+    def _called(self, module: nn.Module) -> str:
+        return f"{self._paths[module]} ({type(module).__name__})"
+
     def _require_readable(self, module: nn.Module, query: Tensor, dropout: float) -> None:
-        where = f"{self._paths[module]} ({type(module).__name__})"
+        where = self._called(module)
         if dropout > 0:
             raise CaptureError(
                 f"{where} drops {dropout:.0%} of its attention in evaluation mode too: it asks for "

@@ -1,7 +1,7 @@
 """The contract that every adapter keeps: a test module inherits it and says what its cases are."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from attnscope import capture
 from attnscope.probes import Collector, Subject
-from attnscope.probes.adapters import ADAPTERS
+from attnscope.probes.hearing import hearing
 
 __all__ = ["AdapterCase", "AdapterContract", "listening", "speech", "state"]
 
@@ -55,12 +55,9 @@ def state(model: nn.Module) -> list[object]:
     ]
 
 
-def listening(model: nn.Module, listener) -> ExitStack:
+def listening(model: nn.Module, listener) -> AbstractContextManager[None]:
     """Return the context in which all adapters hear a model."""
-    stack = ExitStack()
-    for adapter in ADAPTERS:
-        stack.enter_context(adapter.listening(model, listener, lambda module: ()))
-    return stack
+    return hearing(model, listener, lambda module: ())
 
 
 class AdapterContract:

@@ -319,6 +319,36 @@ def test_wrong_calls_get_the_error_of_torch():
         seen(Wrong(), inputs_of())
 
 
+@pytest.mark.parametrize("outside", [True, False])
+def test_compiled_models_are_heard_as_they_were_written(outside):
+    """And what was compiled is not compiled again for the sake of a capture."""
+    compilations = []
+
+    def count(graph, inputs):
+        compilations.append(graph)
+        return graph.forward
+
+    torch.manual_seed(0)
+    model = Stack(Heads(is_causal=True), Heads(is_causal=True)).eval()
+    plain = capture(Subject(model), inputs_of())
+    if outside:
+        compiled = torch.compile(model, backend=count)
+    else:
+        compiled = model
+        for layer in model.layers:
+            layer.compile(backend=count)
+    with torch.no_grad():
+        before = compiled(**inputs_of())
+        made = len(compilations)
+        trace = capture(Subject(compiled), inputs_of())
+        assert torch.equal(compiled(**inputs_of()), before)
+    assert made > 0
+    assert len(compilations) == made
+    assert [site.path for site in trace.sites] == ["layers.0", "layers.1"]
+    for one, other in zip(trace.observations, plain.observations, strict=True):
+        assert torch.equal(one.attention.dense(), other.attention.dense())
+
+
 def test_calls_from_outside_the_model_are_not_heard():
     heard = []
     model, x = Stack(Heads()).eval(), torch.randn(1, 2, 7, 8)
