@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from attnscope.interventions.errors import InterventionError
-from attnscope.interventions.standing import Standing, prompt_length, standing_of
+from attnscope.interventions.standing import Standing, origins, prompt_length
 from attnscope.probes import Encoded, Subject
 from attnscope.probes.attention_call import AttentionCall
 from attnscope.traces import TokenSequence
@@ -26,7 +27,7 @@ class GivenInput:
         self._subject, self._inputs = subject, tuple(inputs)
         self._sequences: tuple[TokenSequence, ...] = ()
         self._padding: tuple[int, ...] = ()
-        self._standings: dict[tuple[int, ...], Standing] = {}
+        self._standings: dict[tuple[int, int, int, int], Standing] = {}
         self._start = 0
 
     def note(self, args: Sequence[Any], options: Mapping[str, Any]) -> None:
@@ -51,27 +52,25 @@ class GivenInput:
 
     def standing_of(self, call: AttentionCall) -> Standing:
         """Return where the queries and keys of a call stand; shared by all layers of a pass."""
-        rows = call.attention.shape[0]
-        if rows != len(self._padding):  # pictures in a tower, windows, a model without text
-            return standing_of(call, (), (0,) * rows)
-        return self._shared(standing_of(call, self._sequences, self._padding))
+        rows, _, queries, keys = call.attention.shape
+        first_query, first_key = origins(call.attention)
+        columns = (first_query, queries, first_key, keys)
+        if rows == len(self._padding):
+            return self._at(columns, call.output.device)
+        # pictures in a tower, windows, a model without text
+        return _standing((), (0,) * rows, columns, call.output.device)
 
     def standing(self, queries: int) -> Standing:
         """Return where queries outside of an attention call stand, with the keys up to them."""
-        fresh = Standing(
-            sequences=self._sequences,
-            padding=self._padding,
-            first_query=self._start,
-            queries=queries,
-            first_key=0,
-            keys=self._start + queries,
-            device=self._subject.device,
-        )
-        return self._shared(fresh)
+        return self._at((self._start, queries, 0, self._start + queries), self._subject.device)
 
-    def _shared(self, fresh: Standing) -> Standing:
-        name = (fresh.first_query, fresh.queries, fresh.first_key, fresh.keys)
-        return self._standings.setdefault(name, fresh)
+    def _at(self, columns: tuple[int, int, int, int], device: torch.device) -> Standing:
+        """Return where they stand, made once for all layers of a pass."""
+        known = self._standings.get(columns)
+        if known is None:
+            known = _standing(self._sequences, self._padding, columns, device)
+            self._standings[columns] = known
+        return known
 
     def _of_rows(self, rows: int) -> tuple[TokenSequence, ...]:
         """Return the input of each row: beams and drawn answers follow their own prompt."""
@@ -105,6 +104,24 @@ class GivenInput:
                 f"{type(self._subject.model).__name__} generates with a static cache, whose masks "
                 "are made beforehand and cannot be read; leave cache_implementation at its default"
             )
+
+
+def _standing(
+    sequences: tuple[TokenSequence, ...],
+    padding: tuple[int, ...],
+    columns: tuple[int, int, int, int],
+    device: torch.device,
+) -> Standing:
+    first_query, queries, first_key, keys = columns
+    return Standing(
+        sequences=sequences,
+        padding=padding,
+        first_query=first_query,
+        queries=queries,
+        first_key=first_key,
+        keys=keys,
+        device=device,
+    )
 
 
 def _seen(cache: Any) -> int:

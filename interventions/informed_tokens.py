@@ -101,8 +101,7 @@ def raised_scores(
         >>> raised_scores(torch.tensor([1.0, -2.0, 3.0]), torch.tensor([0.5] * 3)).tolist()
         [1.5, -1.0, 4.5]
     """
-    raised = scores + gains * scores.abs().masked_fill(scores == -torch.inf, 0.0)
-    return torch.where(gains == 0, scores, raised)
+    return scores + gains * scores.abs().masked_fill(scores == -torch.inf, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +177,7 @@ class _Painting:
                 f"PAINT changes scores before the softmax, and layer {place.layer} has "
                 f"{type(attention).__name__}; put PAINT before interventions that change rows"
             )
-        gains = standing.known(("PAINT", self), lambda: self._at(standing))[:, None, None]
+        gains = standing.known(("PAINT", self), lambda: self._at(standing))
         scores = score_rows(attention, chosen)
         if self._settings.head_gain is not None:
             image = standing.keys_in("image")[:, None, None]
@@ -187,13 +186,13 @@ class _Painting:
         rows = _softmax(raised_scores(scores, gains), attention)
         return with_rows(call, chosen, rows, stochastic=True)
 
-    def _at(self, standing: Standing) -> Float[Tensor, "row key"]:
+    def _at(self, standing: Standing) -> Float[Tensor, "row 1 1 key"]:
         """Return the gain of each key."""
         if self._gains is None or len(self._gains) != standing.rows:
             self._gains = self._of_rows(standing)
         stop = standing.first_key + standing.keys
         gains = pad(self._gains, (0, max(0, stop - self._gains.shape[1])))
-        return gains[:, standing.first_key : stop]
+        return gains[:, None, None, standing.first_key : stop]
 
     def _of_rows(self, standing: Standing) -> Float[Tensor, "row column"]:
         if self._local is None or self._summary is None:

@@ -16,7 +16,7 @@ from attnscope.attention import (
 )
 from attnscope.interventions.changed_attention import ChangedAttention
 from attnscope.interventions.places import Layers, Place
-from attnscope.interventions.row_change import read
+from attnscope.interventions.row_change import chosen_queries, pattern_rows, read
 from attnscope.interventions.seams import Seams
 from attnscope.interventions.standing import RESPONSE, Standing
 from attnscope.probes.attention_call import AttentionCall
@@ -122,45 +122,61 @@ class LocoRE:
         seams.attention(self._change, self.layers)
 
     def _change(self, call: AttentionCall, place: Place, standing: Standing) -> AttentionCall:
-        table, boosted = standing.known(("LocoRE", id(self)), lambda: self._table(standing))
-        if boosted is None:
+        recent = standing.known(("LocoRE", id(self)), lambda: self._recent(standing))
+        if recent is None:
             return call
-        attention = call.attention
-        if standing.queries == 1:
-            first = int(table[0, 0])
-            span = slice(first, first + table.shape[1])
-            weights = attention.tile(slice(None), span) * boosted
-            more = read(weights, call.value[:, :, span])
+        attention, table = call.attention, recent.table
+        if recent.span is not None:
+            one = chosen_queries(standing, "predicting", standing.predicting)
+            weights = pattern_rows(attention, one, recent.span) * recent.gains
+            more = read(weights, call.value[:, :, recent.span])
         else:
-            weights = attention.band(self.window + 1)[..., 1:] * boosted
+            weights = attention.band(self.window + 1)[..., 1:] * recent.gains
             more = _read_band(weights, call.value, table)
-        divisor = self._divisor(attention, weights.sum(-1))
+        divisor = self._divisor(attention, weights)
         output = call.output + more.to(call.output.dtype)
         if divisor is not None:
             output = output / divisor.unsqueeze(-1).to(output.dtype)
         return replace(call, output=output, attention=_boosted(attention, weights, table, divisor))
 
-    def _table(self, standing: Standing) -> tuple[Tensor, Tensor | None]:
-        """Return the recent keys of each query, and the gain of each: beta, or 0 outside."""
-        own = standing.first_query - standing.first_key
-        queries = torch.arange(standing.queries, device=standing.device)[:, None] + own
+    def _recent(self, standing: Standing) -> "_Recent | None":
+        """Return the recent keys of all queries; None where there are none to raise."""
+        own, span = standing.first_query - standing.first_key, None
         if standing.queries == 1:
-            table = torch.arange(max(0, own - self.window), own, device=standing.device)[None]
+            span = slice(max(0, own - self.window), own)
+            table = torch.arange(span.start, span.stop, device=standing.device)[None]
         else:
+            queries = torch.arange(standing.queries, device=standing.device)[:, None] + own
             table = queries - torch.arange(1, self.window + 1, device=standing.device)
         said = standing.keys_after("image") if self.counts_prompt else standing.keys_in(RESPONSE)
         inside = (table >= 0) & (table < standing.keys)
         boosted = said[:, table.clamp(0, standing.keys - 1)] & inside
         boosted = boosted & standing.predicting()[..., None]
         if not bool(boosted.any()):
-            return table, None
-        return table.masked_fill(~inside, -1), (boosted * self.beta)[:, None]
+            return None
+        return _Recent(table.masked_fill(~inside, -1), (boosted * self.beta)[:, None], span)
 
-    def _divisor(self, attention: AttentionOperator, added: Tensor) -> Tensor | None:
+    def _divisor(self, attention: AttentionOperator, weights: Tensor) -> Tensor | None:
         if self.normalize is post_softmax_raw:
             return None
+        added = weights.sum(-1)
         mass = torch.ones_like(added) if attention.stochastic else attention.row_mass()
         return self.normalize(mass, added)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Recent:
+    """The recent keys of the queries of one call.
+
+    Attributes:
+        table: Their numbers, `(query, slot)`, -1 where there is none.
+        gains: `beta`, or 0 for keys that are none of the response, `(row, 1, query, slot)`.
+        span: Them as a run of keys, where there is one query.
+    """
+
+    table: Tensor
+    gains: Tensor
+    span: slice | None
 
 
 def _read_band(weights: Tensor, value: Tensor, table: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ from attnscope.probes.attention_call import AttentionCall
 
 __all__ = ["ChosenQueries", "chosen_queries", "pattern_rows", "read", "score_rows", "with_rows"]
 
+_LOWEST = torch.finfo(torch.float32).min
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChosenQueries:
@@ -67,20 +69,30 @@ def chosen_queries(
 
 
 def score_rows(
-    attention: SoftmaxAttention, chosen: ChosenQueries
+    attention: SoftmaxAttention, chosen: ChosenQueries, span: slice | None = None
 ) -> Float[Tensor, "row head chosen key"]:
-    """Return whole rows before the softmax, in float32 at least, -inf where a key is hidden."""
+    """Return rows before the softmax, in float32 at least, -inf where a key is hidden.
+
+    Args:
+        attention: The operator.
+        chosen: Whose rows.
+        span: Which run of keys, whose few products are taken in float32 too; None for all keys.
+    """
     query, key = attention.query[:, :, chosen.index], attention.key
     dtype = torch.promote_types(query.dtype, torch.float32)
+    if span is None:
+        span = slice(0, attention.keys)
+    else:
+        query, key = query.to(dtype), key[:, :, span].to(dtype)
     scores = _grouped(query, key.mT).to(dtype) * attention.scale
     if attention.softcap is not None:
         scores = torch.tanh(scores / attention.softcap) * attention.softcap
     mask, bias = attention.mask, attention.bias
     low, high = chosen.numbers[0], chosen.numbers[-1] + 1
-    if bias is None and mask.leaves_open(slice(low, high), slice(0, attention.keys)):
+    if bias is None and mask.leaves_open(slice(low, high), span):
         return scores
     queries = torch.tensor(chosen.numbers, device=scores.device)[:, None]
-    keys = torch.arange(attention.keys, device=scores.device)[None, :]
+    keys = torch.arange(span.start, span.stop, device=scores.device)[None, :]
     if bias is not None:
         scores = scores + bias.at(queries, keys).to(dtype)
     visible = mask.visible(queries, keys)
@@ -88,15 +100,16 @@ def score_rows(
 
 
 def pattern_rows(
-    attention: AttentionOperator, chosen: ChosenQueries
+    attention: AttentionOperator, chosen: ChosenQueries, span: slice | None = None
 ) -> Float[Tensor, "row head chosen key"]:
-    """Return whole rows after the softmax."""
-    _check_size(attention, chosen)
+    """Return rows after the softmax; `span` is the run of keys that is wanted, None for all."""
+    if span is None:
+        _check_size(attention, chosen)
     if not isinstance(attention, SoftmaxAttention):
-        return attention.rows(chosen.numbers)
-    normalizer = attention.log_normalizer()[..., chosen.index]
-    empty = normalizer == -torch.inf
-    return (score_rows(attention, chosen) - normalizer.masked_fill(empty, 0.0).unsqueeze(-1)).exp()
+        return attention.tile(chosen.numbers, slice(None) if span is None else span)
+    normalizer = attention.log_normalizer()[..., chosen.index].unsqueeze(-1)
+    # a row without keys has -inf there, and -inf less -inf would be no number
+    return (score_rows(attention, chosen, span) - normalizer.clamp_min(_LOWEST)).exp()
 
 
 def read(
@@ -123,7 +136,9 @@ def with_rows(
         changed: In which heads they differ from those before; by default in all.
         stochastic: Whether they are distributions.
     """
-    mine = chosen.mask[:, None] if changed is None else changed & chosen.mask[:, None]
+    mine = chosen.mask[:, None]
+    if changed is not None:
+        mine = changed if chosen.all_rows else changed & mine
     new = read(rows, call.value).to(call.output.dtype)
     if changed is not None or not chosen.all_rows:
         new = torch.where(mine.unsqueeze(-1), new, call.output[:, :, chosen.index])

@@ -12,12 +12,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from attnscope.attention import Mask
+from attnscope.attention import AttentionOperator, Mask
 from attnscope.interventions.errors import InterventionError
-from attnscope.probes.attention_call import AttentionCall
 from attnscope.traces import TokenSequence
 
-__all__ = ["RESPONSE", "Positions", "Standing", "prompt_length", "segment_positions", "standing_of"]
+__all__ = ["RESPONSE", "Positions", "Standing", "origins", "prompt_length", "segment_positions"]
 
 RESPONSE = "response"
 
@@ -139,29 +138,12 @@ class Standing:
         return torch.tensor(self.padding, device=self.device)[:, None]
 
 
-def standing_of(
-    call: AttentionCall, sequences: Sequence[TokenSequence], padding: Sequence[int]
-) -> Standing:
-    """Return where the queries and keys of a call stand.
+def origins(attention: AttentionOperator) -> tuple[int, int]:
+    """Return the columns of query 0 and key 0 of a running model's attention.
 
     The library's own masks say it (a cache may keep the last keys only, or room for more); without
     them the last query stands at the last key.
     """
-    first_query, first_key = _origins(call)
-    attention = call.attention
-    return Standing(
-        sequences=tuple(sequences),
-        padding=tuple(padding),
-        first_query=first_query,
-        queries=attention.queries,
-        first_key=first_key,
-        keys=attention.keys,
-        device=call.output.device,
-    )
-
-
-def _origins(call: AttentionCall) -> tuple[int, int]:
-    attention = call.attention
     mask = getattr(attention, "mask", None)
     if isinstance(mask, Mask) and mask.after is not None:
         return mask.query_origin, mask.key_origin

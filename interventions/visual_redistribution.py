@@ -23,6 +23,9 @@ from attnscope.probes.attention_call import AttentionCall
 
 __all__ = ["SINK_DIMENSIONS", "VAR", "all_but_last", "redistributed"]
 
+_ROOM = 64
+"""Tokens to come for which the kinds of keys are laid out in advance."""
+
 SINK_DIMENSIONS: dict[str, tuple[int, ...]] = {
     "llava-1.5-7b": (1415, 2533),
     "llama-2-13b": (2100, 4743),
@@ -70,10 +73,21 @@ def redistributed(
         >>> [round(x, 4) for x in redistributed(rows, sinks, content, 1 - 0.6).tolist()]
         [0.18, 0.12, 0.2, 0.2, 0.3]
     """
-    taken = rows * sinks * removed
-    given = (rows * content).sum(-1, keepdim=True)
-    share = torch.where(given > 0, taken.sum(-1, keepdim=True) / given, 0.0)
-    return torch.where(given > 0, rows - taken + rows * content * share, rows)
+    taken, given = rows * sinks * removed, rows * content
+    mass = given.sum(-1, keepdim=True)
+    share = taken.sum(-1, keepdim=True) / mass
+    moved = _moved(rows, content.to(rows.dtype), (sinks * removed).to(rows.dtype), share)
+    return torch.where(mass > 0, moved, rows)
+
+
+def _moved(
+    rows: Float[Tensor, "*axes key"],
+    content: Float[Tensor, "*#axes key"],
+    lost: Float[Tensor, "*#axes key"],
+    share: Float[Tensor, "*axes 1"],
+) -> Float[Tensor, "*axes key"]:
+    """Return `rows (1 + content share - lost)`: content gains by a share, sinks lose one."""
+    return torch.addcmul(rows, rows, torch.addcmul(-lost, content, share))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +159,7 @@ class _Redistribution:
     def __init__(self, settings: VAR, items: int) -> None:
         self._settings, self._items = settings, items
         self._sinks: dict[int, Bool[Tensor, "row column"]] = {}
+        self._kinds: dict[int, _Kinds] = {}
 
     def watch(self, state: Tensor, layer: int, standing: Standing) -> Tensor:
         """Note which of the tokens that enter a layer are sinks."""
@@ -170,27 +185,78 @@ class _Redistribution:
         if standing.first_query and before is not None:
             found = torch.cat([before[:, : standing.first_query], found], dim=1)
         self._sinks[layer] = found
+        self._kinds.pop(layer, None)
         return state
 
     def change(self, call: AttentionCall, place: Place, standing: Standing) -> AttentionCall:
         chosen = chosen_queries(standing, "after image", lambda: standing.queries_after("image"))
-        sinks = self._sinks.get(place.layer)
-        if not chosen.numbers or sinks is None:
+        if not chosen.numbers or place.layer not in self._sinks:
             return call
-        settings, image = self._settings, standing.keys_in("image")
-        sinks = pad(sinks, (0, max(0, standing.first_key + standing.keys - sinks.shape[1])))
-        sinks = sinks[:, standing.first_key : standing.first_key + standing.keys]
-        content = image & ~sinks
+        kinds = self._kinds_at(place.layer, standing, call.attention.dtype)
+        if not kinds.any_sink:
+            return call
+        settings, keys = self._settings, slice(standing.keys)
         rows = pattern_rows(call.attention, chosen)
-        counted = torch.stack([image, content], dim=-1).to(rows.dtype)[:, None]
-        mass, seen = (rows @ counted).unbind(-1)
+        mass, seen, sunk = (rows @ kinds.counted[:, :, keys]).unbind(-1)
         heads = image_centric_heads(
             mass, seen / mass, rho=settings.rho, least_mass=settings.least_mass,
             by_portion=settings.by_portion,
         )  # fmt: skip
-        here = sinks & image if settings.needs_visual_sink else sinks
-        heads = heads & here.any(-1)[:, None, None] & (seen > 0)
-        new = redistributed(rows, sinks[:, None, None], content[:, None, None], settings.removed)
-        return with_rows(
-            call, chosen, torch.where(heads[..., None], new, rows), heads, stochastic=True
+        heads = heads & kinds.has_sink & (seen > 0)
+        share = (settings.removed * sunk / seen).unsqueeze(-1)
+        new = _moved(rows, kinds.content[..., keys], kinds.lost[..., keys], share)
+        return with_rows(call, chosen, new, heads, stochastic=True)
+
+    def _kinds_at(self, layer: int, standing: Standing, dtype: torch.dtype) -> "_Kinds":
+        """Return what the keys are, of this step and of the next ones, which add no image."""
+        known = self._kinds.get(layer)
+        if known is None or not known.covers(standing):
+            known = self._kinds[layer] = self._kinds_of(layer, standing, dtype)
+        return known
+
+    def _kinds_of(self, layer: int, standing: Standing, dtype: torch.dtype) -> "_Kinds":
+        room = (0, _ROOM)
+        image = pad(standing.keys_in("image"), room)
+        stop = standing.first_key + image.shape[1]
+        sinks = self._sinks[layer]
+        sinks = pad(sinks, (0, max(0, stop - sinks.shape[1])))[:, standing.first_key : stop]
+        content = image & ~sinks
+        needed = sinks & image if self._settings.needs_visual_sink else sinks
+        has_sink = needed[:, : standing.keys].any(-1)
+        return _Kinds(
+            first_key=standing.first_key,
+            content=content[:, None, None].to(dtype),
+            lost=(sinks * self._settings.removed)[:, None, None].to(dtype),
+            counted=torch.stack([image, content, sinks], dim=-1)[:, None].to(dtype),
+            has_sink=has_sink[:, None, None],
+            any_sink=bool(has_sink.any()),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Kinds:
+    """What the keys of a layer are, with room for tokens to come.
+
+    Attributes:
+        first_key: Column of key 0.
+        content: 1 for image tokens that are no sinks, `(row, 1, 1, key)`.
+        lost: The share that a key loses.
+        counted: 1 for image tokens, content and sinks, `(row, 1, key, kind)`.
+        has_sink: Which rows have a sink to take from, `(row, 1, 1)`.
+        any_sink: Whether any has.
+    """
+
+    first_key: int
+    content: Float[Tensor, "row 1 1 key"]
+    lost: Float[Tensor, "row 1 1 key"]
+    counted: Float[Tensor, "row 1 key 3"]
+    has_sink: Bool[Tensor, "row 1 1"]
+    any_sink: bool
+
+    def covers(self, standing: Standing) -> bool:
+        """Return whether the keys of a call are among these."""
+        return (
+            self.first_key == standing.first_key
+            and len(self.has_sink) == standing.rows
+            and self.content.shape[-1] >= standing.keys
         )

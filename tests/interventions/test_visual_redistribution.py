@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
 
-from attnscope.interventions import VAR, all_but_last, redistributed
+from attnscope.interventions import VAR, all_but_last, redistributed, visual_redistribution
 from attnscope.metrics import MetricError
 from attnscope.metrics.visual_sink import sink_dimension_value
 from attnscope.probes import Collector, capture
@@ -75,6 +75,20 @@ def test_heads_that_do_not_look_at_the_image_are_untouched_to_the_bit(made, hear
     change = VAR(dimensions=range(32), tau=1.0, least_mass=1.1, layers=[0])
     plain, changed = heard(subject, encoded)[0], heard(subject, encoded, change)[0]
     assert torch.equal(changed.output, plain.output)
+
+
+@pytest.mark.parametrize("each_step", [False, True])
+def test_a_long_answer_outgrows_what_was_laid_out_for_it(made, answered, monkeypatch, each_step):
+    monkeypatch.setattr(visual_redistribution, "_ROOM", 2)
+    subject, encoded = made("LLaVA")
+    change = VAR(
+        dimensions=range(32), tau=2.8, removed=0.9, rho=0.0, least_mass=0.0, layers=[0, 1],
+        each_step=each_step,
+    )  # fmt: skip
+    cached, steps = answered(subject, encoded, change, max_new_tokens=9)
+    again, whole = answered(subject, encoded, change, max_new_tokens=9, use_cache=False)
+    assert torch.equal(cached, again)
+    torch.testing.assert_close(steps, whole, atol=1e-4, rtol=1e-4)
 
 
 def test_a_tau_that_nothing_reaches_is_refused(made, heard):
