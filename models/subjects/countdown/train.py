@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -26,6 +25,7 @@ from rich.progress import (
 from torch import Tensor
 from torch.optim import Optimizer
 
+from attnscope.models.subjects.checkpoints import write_state, write_weights
 from attnscope.models.subjects.countdown.batches import POOL_SIZE, Batch, stream_batches
 from attnscope.models.subjects.countdown.decoder import WEIGHTS, build_subject, subject_config
 from attnscope.models.subjects.countdown.evaluate import (
@@ -101,10 +101,7 @@ def save_checkpoint(run: Run, path: Path) -> None:
         "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
         "position": {"step": run.step, "tokens": run.tokens, "pool": run.pool, "index": run.index},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    torch.save(state, unfinished)
-    unfinished.replace(path)
+    write_state(state, path)
 
 
 def resume_run(settings: Settings, path: Path) -> Run:
@@ -191,18 +188,10 @@ def greedy_accuracies(model: Qwen3ForCausalLM, count: int) -> list[float]:
 
 
 def export_weights(model: Qwen3ForCausalLM, folder: Path) -> None:
-    """Write model and tokenizer to `folder` in bfloat16, and only then drop what was there."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    half = build_subject(model.config, seed=0)
-    half.to(torch.bfloat16)  # pyright: ignore[reportArgumentType] - decorated upstream
-    half.load_state_dict(model.state_dict())
-    half.generation_config.max_new_tokens = LONGEST_RESPONSE
-    half.generation_config.pad_token_id = model.config.pad_token_id
-    half.save_pretrained(unfinished)
-    build_tokenizer().save_pretrained(unfinished)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.replace(folder)
+    """Write model and tokenizer to `folder`, whole or not at all."""
+    model.generation_config.max_new_tokens = LONGEST_RESPONSE
+    model.generation_config.pad_token_id = model.config.pad_token_id
+    write_weights(model, build_tokenizer(), folder)
 
 
 def _describe(run: Run, settings: Settings) -> str:

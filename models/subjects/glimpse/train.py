@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
+from attnscope.models.subjects.checkpoints import write_state, write_weights
 from attnscope.models.subjects.glimpse.architecture import WEIGHTS, build_subject, subject_config
-from attnscope.models.subjects.glimpse.checkpoints import write_whole
 from attnscope.models.subjects.glimpse.conversations import (
     IGNORED,
     Conversations,
@@ -125,10 +125,7 @@ def save_checkpoint(run: Run, path: Path) -> None:
         "stage": run.stage,
         "step": run.step,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    torch.save(state, unfinished)
-    unfinished.replace(path)
+    write_state(state, path)
 
 
 def resume_run(settings: Settings, path: Path) -> Run:
@@ -208,7 +205,7 @@ def export_weights(model: LlavaForConditionalGeneration, folder: Path) -> None:
     generation.max_new_tokens = LONGEST_ANSWER
     generation.pad_token_id = tokens[PAD]
     generation.eos_token_id = tokens[EOS]
-    write_whole(model, build_processor(), folder)
+    write_weights(model, build_processor(), folder)
 
 
 def follow(run: Run, settings: Settings, checkpoint: Path, console: Console) -> None:

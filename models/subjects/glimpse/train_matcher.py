@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim import Optimizer
 
-from attnscope.models.subjects.glimpse.checkpoints import write_whole
+from attnscope.models.subjects.checkpoints import write_weights
 from attnscope.models.subjects.glimpse.conversations import picture_values, stream_scenes
 from attnscope.models.subjects.glimpse.matcher import (
     MATCHER_WEIGHTS,
@@ -225,7 +225,7 @@ def main(
         if step % 50 == 0:
             minutes = (time.monotonic() - begin) / 60
             console.print(f"step {step}: loss {sum(losses[-50:]) / 50:.4f}, {minutes:.1f} minutes")
-    write_whole(model, build_matcher_processor(), output)
+    write_weights(model, build_matcher_processor(), output)
 
 
 if __name__ == "__main__":

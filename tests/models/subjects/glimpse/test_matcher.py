@@ -21,7 +21,7 @@ from attnscope.models.subjects.glimpse import (
     render,
     sample_scenes,
 )
-from attnscope.models.subjects.glimpse.checkpoints import write_whole
+from attnscope.models.subjects.checkpoints import write_weights
 from attnscope.models.subjects.glimpse.conversations import picture_values
 from attnscope.models.subjects.glimpse.train_matcher import (
     MatcherSettings,
@@ -93,7 +93,7 @@ def test_a_handful_of_texts_can_be_learned_by_heart() -> None:
 
 def test_written_weights_load_and_are_the_rounded_ones(tmp_path: Path) -> None:
     model = tiny()
-    write_whole(model, build_matcher_processor(), tmp_path / "weights")
+    write_weights(model, build_matcher_processor(), tmp_path / "weights")
     loaded, processor = load_matcher(tmp_path / "weights")
     assert not loaded.training
     assert processor.tokenizer("a red circle")["input_ids"][0] == processor.tokenizer.cls_token_id
