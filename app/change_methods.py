@@ -10,17 +10,7 @@ import torch
 from attnscope.app.failures import CommandError
 from attnscope.app.hallucination_methods import METHODS
 from attnscope.app.pictured_answers import PicturedPrompt
-from attnscope.interventions import (
-    PAINT,
-    SGRS,
-    VAR,
-    VHR,
-    EdgeKnockout,
-    HeadAblation,
-    HeadScaling,
-    Intervention,
-    LocoRE,
-)
+from attnscope.interventions import EdgeKnockout, HeadAblation, HeadScaling, Intervention
 from attnscope.metrics import find_sink_dimensions, scaled_tau
 from attnscope.probes import Collector, capture
 from attnscope.traces import Trace
@@ -107,7 +97,18 @@ class Change:
     needs: str = "nothing"
 
 
-def _var(prompt: PicturedPrompt, settings: ChangeSettings) -> VAR:
+def _method(name: str) -> Build:
+    """Return what makes a method of the command line, whose options the strengths are."""
+
+    def build(prompt: PicturedPrompt, settings: ChangeSettings) -> Intervention:
+        counts = {each.name for each in CHANGES[name].strengths if each.step >= 1}
+        options = {key: int(value) if key in counts else value for key, value in settings.strengths}
+        return METHODS[name].build(prompt, options | settings.where)
+
+    return build
+
+
+def _var(prompt: PicturedPrompt, settings: ChangeSettings) -> Intervention:
     """Look for the sink dimensions on the prompt itself (ours), and redistribute."""
     with torch.no_grad():
         trace: Trace = capture(prompt.subject, prompt.encoded, into=Collector(hidden=True))
@@ -120,21 +121,8 @@ def _var(prompt: PicturedPrompt, settings: ChangeSettings) -> VAR:
             f"no dimension of {prompt.subject.name} is massive at the first token of this prompt "
             f"(none reaches {tau:.3g}), so that VAR has no sink to take attention from"
         )
-    return VAR(dimensions=dimensions, tau=tau, **settings.numbers, **settings.where)
-
-
-def _agla(prompt: PicturedPrompt, settings: ChangeSettings) -> Intervention:
-    return METHODS["agla"].build(prompt, settings.numbers)
-
-
-def _sgrs(prompt: PicturedPrompt, settings: ChangeSettings) -> SGRS:
-    return SGRS(alpha=settings.numbers["alpha"], **settings.where)
-
-
-def _locore(prompt: PicturedPrompt, settings: ChangeSettings) -> LocoRE:
-    numbers = settings.numbers
-    window = int(numbers.pop("window"))
-    return LocoRE(**numbers, window=window, **settings.where)
+    found = {"dimensions": dimensions, "tau": tau}
+    return METHODS["var"].build(prompt, found | settings.numbers | settings.where)
 
 
 def _cut(prompt: PicturedPrompt, settings: ChangeSettings) -> EdgeKnockout:
@@ -171,7 +159,7 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
         "vhr": Change(
             title="VHR",
             does="Strengthens the heads that mind the image (He et al. 2024, arXiv:2412.13949).",
-            build=lambda prompt, settings: VHR(**settings.numbers, **settings.where),
+            build=_method("vhr"),
             strengths=(
                 Strength(name="alpha", label="Factor", low=0.0, high=6.0, first=2.0, step=0.25),
             ),
@@ -181,7 +169,7 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
         "locore": Change(
             title="LocoRE",
             does="More attention to the last words (Zhang et al. 2026, arXiv:2601.20279).",
-            build=_locore,
+            build=_method("locore"),
             strengths=(
                 Strength(name="beta", label="Gain", low=0.0, high=3.0, first=0.15),
                 Strength(name="window", label="Words", low=1.0, high=20.0, first=5.0, step=1.0),
@@ -202,7 +190,7 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
         "paint": Change(
             title="PAINT",
             does="Higher scores for informed image tokens (arXiv:2501.12206).",
-            build=lambda prompt, settings: PAINT(**settings.numbers, **settings.where),
+            build=_method("paint"),
             strengths=(
                 Strength(name="alpha", label="Gain, local", low=0.0, high=3.0, first=0.7),
                 Strength(name="beta", label="Gain, summary", low=0.0, high=3.0, first=0.3),
@@ -213,7 +201,7 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
         "agla": Change(
             title="AGLA",
             does="Beside the picture, its part that matters to the question (arXiv:2406.12718).",
-            build=_agla,
+            build=_method("agla"),
             strengths=(
                 Strength(name="alpha", label="Weight of the part", low=0.0, high=5.0, first=2.0),
                 Strength(name="beta", label="Least share of the top", low=0.0, high=1.0, first=0.5),
@@ -223,7 +211,7 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
         "sgrs": Change(
             title="SGRS",
             does="Rejects tokens that neglect what was said (Zhang et al. 2026, arXiv:2601.20279).",
-            build=_sgrs,
+            build=_method("sgrs"),
             strengths=(Strength(name="alpha", label="Threshold", low=0.0, high=3.0, first=0.6),),
             takes=_LAYERS,
         ),
