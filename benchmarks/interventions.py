@@ -1,8 +1,8 @@
 """What interventions add to a token that a model generates.
 
 `python -m benchmarks.interventions` lets one model answer a prompt with 576 image tokens in all
-ways, one after the other in every round, and prints processor time per token (the prompt left out)
-and what an intervention adds to the prompt.
+ways, one after the other in every round, and writes processor time per token (the prompt left out)
+and what an intervention adds to the prompt into a section of `RESULTS.md`.
 """
 
 import time
@@ -10,14 +10,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import mean, median
 from typing import Annotated, Any
 
 import torch
 import typer
+from torch import Tensor
 
 from attnscope.interventions import (
+    AGLA,
     PAINT,
+    SGRS,
     VAR,
     VHR,
     EdgeKnockout,
@@ -28,7 +31,7 @@ from attnscope.interventions import (
     post_softmax_renorm,
 )
 from attnscope.probes import Encoded, Subject
-from benchmarks.results import machine
+from benchmarks.results import write_section
 
 _SIDE, _PATCH, _WORDS, _IMAGE = 24, 4, 64, 999
 
@@ -82,9 +85,18 @@ def subject_and_prompt(width: int, layers: int) -> tuple[Subject, Encoded]:
     )
 
 
-def ways(width: int) -> dict[str, Sequence[Intervention]]:
-    """Return what is compared; sinks are told by a bound that some tokens reach."""
+def ways(subject: Subject, prompt: Encoded) -> dict[str, Sequence[Intervention]]:
+    """Return what is compared.
+
+    Sinks are told by a bound that some tokens reach. AGLA's second picture has its upper half
+    masked: what a matcher costs depends on the matcher, and is left out.
+    """
+    model: Any = subject.model
+    width = model.config.text_config.hidden_size
     sinks = {"dimensions": range(0, width, 8), "tau": 2.5, "rho": 0.5, "least_mass": 0.2}
+    whole = prompt.model_inputs
+    pixels = whole["pixel_values"].clone()
+    pixels[..., : pixels.shape[-2] // 2, :] = 0
     return {
         "plain": (),
         "one head scaled": (HeadScaling(heads=[0], factor=2.0),),
@@ -94,14 +106,19 @@ def ways(width: int) -> dict[str, Sequence[Intervention]]:
         "VHR": (VHR(),),
         "VAR": (VAR(**sinks),),
         "PAINT": (PAINT(),),
+        "AGLA": (AGLA(model, whole, dict(whole) | {"pixel_values": pixels}),),
+        "SGRS": (SGRS(),),
     }
 
 
-def measure(subject: Subject, prompt: Encoded, tokens: int, rounds: int) -> list[Row]:
+def measure(
+    subject: Subject,
+    prompt: Encoded,
+    found: Mapping[str, Sequence[Intervention]],
+    tokens: int,
+    rounds: int,
+) -> list[Row]:
     """Return the rows of all ways."""
-    model: Any = subject.model
-    width = model.config.text_config.hidden_size
-    found = ways(width)
     times: dict[str, list[tuple[float, float]]] = {way: [] for way in found}
     for _ in range(rounds + 1):
         for way, interventions in found.items():
@@ -117,20 +134,26 @@ def _later(times: Mapping[str, list[tuple[float, float]]]) -> dict[str, list[tup
 def _timed(
     subject: Subject, prompt: Encoded, interventions: Sequence[Intervention], tokens: int
 ) -> tuple[float, float]:
-    """Return seconds from the start to the second token's pass, and of each token from there."""
+    """Return the seconds until the first token is chosen, and those of each token after it."""
     model: Any = subject.model
-    starts = [time.process_time()]
+    clock = [time.process_time()]
+
+    def chosen(ids: Tensor, scores: Tensor) -> Tensor:
+        clock.append(time.process_time())
+        return torch.zeros(len(ids), dtype=torch.bool)
+
     with ExitStack() as stack:
-        if interventions:
+        if interventions:  # VHR reads the prompt without its image here
             stack.enter_context(intervening(subject, *interventions, encoded=prompt))
-        clock = model.register_forward_pre_hook(lambda *_: starts.append(time.process_time()))
-        stack.callback(clock.remove)
         stack.enter_context(torch.no_grad())
-        model.generate(**prompt.model_inputs, do_sample=False, max_new_tokens=tokens + 2)
-    # The image-free pass of VHR comes before the prompt's.
-    passes = starts[-tokens - 1 :]
-    steps = [after - before for before, after in pairwise(passes)]
-    return passes[0] - starts[0], median(steps)
+        model.generate(
+            **prompt.model_inputs,
+            do_sample=False,
+            max_new_tokens=tokens + 1,
+            stopping_criteria=[chosen],
+        )
+    seconds = [after - before for before, after in pairwise(clock)]
+    return seconds[0], median(seconds[1:])
 
 
 def _row(way: str, times: Mapping[str, list[tuple[float, float]]]) -> Row:
@@ -159,17 +182,33 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def _drawn(interventions: Sequence[Intervention]) -> float:
+    """Return how many candidates were drawn for a token, after the first one, in the last round."""
+    steps = [step for one in interventions if isinstance(one, SGRS) for step in one.steps[1:]]
+    return mean(float(step.tried.sum()) for step in steps)
+
+
 def main(
     width: Annotated[int, typer.Option(help="Width of the language model.")] = 512,
     layers: Annotated[int, typer.Option(help="Its layers.")] = 8,
     tokens: Annotated[int, typer.Option(help="Tokens that are generated.")] = 32,
     rounds: Annotated[int, typer.Option(help="Rounds that count.")] = 5,
+    keep: Annotated[bool, typer.Option(help="Write the table into RESULTS.md.")] = True,
 ) -> None:
-    """Measure, and print the table."""
+    """Measure, and write the table."""
     torch.set_num_threads(1)
     subject, prompt = subject_and_prompt(width, layers)
-    print(table(measure(subject, prompt, tokens, rounds)))
-    print(f"\n({machine()})")
+    found = ways(subject, prompt)
+    text = table(measure(subject, prompt, found, tokens, rounds))
+    if not keep:
+        print(text)
+        return
+    size = f"{layers} layers of width {width}, {_SIDE**2} image tokens and {_WORDS} words"
+    write_section(
+        "interventions",
+        f"{size}; medians of {rounds} rounds of {tokens} tokens. SGRS drew "
+        f"{_drawn(found['SGRS']):.2f} candidates a token.\n\n{text}",
+    )
 
 
 if __name__ == "__main__":
