@@ -187,6 +187,24 @@ def test_what_cannot_be_is_one_line(run, llava, dataset, tmp_path, words, fault)
     assert not (tmp_path / "out").exists()
 
 
+def test_pictures_none_of_which_can_be_read_are_one_line(run, llava, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    result = run("hallucination", llava, "--images", folder, "-o", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    assert "torn.jpg cannot be read as a picture" in result.stderr
+    assert not (tmp_path / "out").exists()
+    result = run("hallucination", llava, "--images", tmp_path / "none", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "none' of pictures" in result.stderr
+    file = tmp_path / "pictures.jsonl"
+    file.write_text('{"image": "missing.png"}')
+    result = run("hallucination", llava, "--dataset", file, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "missing.png cannot be read as a picture" in result.stderr
+
+
 def test_a_text_only_model_is_refused(run, model_folder, dataset, tmp_path):
     result = run("hallucination", model_folder, "--images", dataset.parent, "-o", tmp_path / "x")
     assert result.exit_code == 2
