@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from attnscope.probes.axis_sequence import raster
+from attnscope.probes.errors import CaptureError
 from attnscope.traces import Segment, TokenSequence
 
-__all__ = ["image_segments", "patch_sequence"]
+__all__ = ["image_segments", "patch_sequence", "with_pictures"]
 
 Grid = tuple[int, int]
 _RESAMPLED = ("qformer_config", "perceiver_config")
@@ -36,6 +37,28 @@ def image_segments(model: nn.Module, tensors: Mapping[str, Tensor]) -> list[Segm
     grids = iter(_grids(config, tensors, sum(is_image)))
     runs = _runs(is_image)
     return [piece for start, stop in runs for piece in _cut(start, stop, grids)]
+
+
+def with_pictures(processor: Any, text: str, images: Sequence[Any]) -> dict[str, Tensor]:
+    """Return what a processor makes of a text and its pictures.
+
+    Raises:
+        CaptureError: The processor takes no pictures, or not these.
+    """
+    kinds = ", ".join(type(image).__name__ for image in images) or "none"
+    if images and getattr(processor, "image_processor", None) is None:
+        raise CaptureError(
+            f"pictures were given (of type {kinds}), and {type(processor).__name__} takes text "
+            "alone; give Subject() the processor of a vision-language model"
+        )
+    try:
+        made = processor(text=text, images=list(images) or None, return_tensors="pt")
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise CaptureError(
+            f"{type(processor).__name__} takes neither this text nor these pictures, or not "
+            f"together: {text!r}, pictures of type {kinds}: {error}"
+        ) from error
+    return {name: value for name, value in made.items() if isinstance(value, Tensor)}
 
 
 def _runs(is_image: Sequence[bool]) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,7 @@ from attnscope.probes.encoding import (
     token_sequence,
 )
 from attnscope.probes.errors import CaptureError
-from attnscope.probes.images import image_segments
+from attnscope.probes.images import image_segments, with_pictures
 
 __all__ = ["Inputs", "Subject"]
 
@@ -200,15 +200,11 @@ class Subject:
 
         The processor is asked twice, because it alone knows how many tokens a picture takes.
         """
-
-        def tensors(words: str) -> dict[str, Tensor]:
-            made = self.processor(text=words, images=list(images) or None, return_tensors="pt")
-            return {name: value for name, value in made.items() if isinstance(value, Tensor)}
-
-        whole = tensors(text)
+        whole = with_pictures(self.processor, text, images)
         if before is None:
             return self._encode_tensors(whole)
-        ids, asked = (given["input_ids"][0].tolist() for given in (whole, tensors(before)))
+        alone = with_pictures(self.processor, before, images)
+        ids, asked = (given["input_ids"][0].tolist() for given in (whole, alone))
         return self._sequenced(whole, {"response": range(_shared(ids, asked), len(ids))})
 
     def _render(self, messages: list[dict[str, Any]], answer_next: bool) -> list[int]:

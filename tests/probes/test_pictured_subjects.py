@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from attnscope.probes import Subject, capture, image_contrast
+from attnscope.probes import CaptureError, Subject, capture, image_contrast
 from tests.probes.vision_language import FAMILIES, IMAGE, inputs, subject
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the library's own
@@ -89,3 +89,15 @@ def test_an_answer_to_a_picture_can_be_captured(name):
     assert logits.argmax(-1).tolist() == list(encoded.sequences["text"].ids[length:])
     trace = capture(subject(name), encoded)
     assert trace.attention[0].shape == (4, length + 3, length + 3)
+
+
+def test_pictures_for_a_text_model_are_refused(model, tokenizer, picture):
+    with pytest.raises(CaptureError, match=r"of type Image.* takes text alone"):
+        Subject(model, tokenizer).encode("what is this ?", images=[picture])
+
+
+@pytest.mark.parametrize("given", ["nowhere.png", None, 3])
+def test_what_is_no_picture_is_refused_by_name(pictured, given):
+    kind = type(given).__name__
+    with pytest.raises(CaptureError, match=rf"'<image> this', pictures of type {kind}: "):
+        pictured.encode("<image> this", images=[given])
