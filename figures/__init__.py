@@ -53,6 +53,7 @@ from attnscope.figures.pyramid_file import (
 )
 from attnscope.figures.reduction import Reduction, Zoom, maximum, mean
 from attnscope.figures.report import save_figures, write_report
+from attnscope.figures.report_readings import reading_pictures
 from attnscope.figures.rhythms import RhythmPlot, rhythm_plot
 from attnscope.figures.ribbons import TokenRibbon, token_ribbon
 from attnscope.figures.scale import Scale
@@ -116,6 +117,7 @@ __all__ = [
     "pattern_map",
     "picture_overlay",
     "pyramid_path",
+    "reading_pictures",
     "rhythm_plot",
     "saliency_map",
     "save_figures",

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnscope.figures.report_page import report_page
+from attnscope.figures.report_readings import reading_pictures, reading_sections
 from attnscope.figures.report_sections import provenance_facts, report_sections
+from attnscope.figures.ribbons import TokenRibbon
 from attnscope.figures.trace_pictures import TracePictures
 from attnscope.traces import Trace, replacement
 
@@ -22,7 +24,7 @@ def write_report(
     """Write one HTML file that shows a trace, and return its path.
 
     It holds everything it needs, loads nothing, and follows the reader's choice of light or dark.
-    It appears complete or not at all.
+    It appears complete or not at all. Of a trace without attention it shows the readings.
 
     Args:
         trace: What was captured.
@@ -32,13 +34,17 @@ def write_report(
 
     Raises:
         TraceError: The trace holds no such stack.
+        FigureError: The trace keeps neither attention nor readings.
         MissingLibraryError: plotly is not installed.
     """
-    pictures = TracePictures.of(trace, stack)
+    if trace.sites:
+        sections = report_sections(TracePictures.of(trace, stack))
+    else:
+        sections = reading_sections(trace)
     heading = title or (
         f"Attention of {trace.provenance.model}" if trace.provenance.model else "Attention report"
     )
-    page = report_page(heading, provenance_facts(trace), report_sections(pictures))
+    page = report_page(heading, provenance_facts(trace), sections)
     target = Path(path)
     with replacement(target) as stream:
         stream.write(page.encode("utf-8"))
@@ -63,12 +69,19 @@ def save_figures(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, draw in _pictures(TracePictures.of(trace, stack)):
+    named = _pictures(TracePictures.of(trace, stack)) if trace.sites else _kept(trace)
+    for name, draw in named:
         picture = draw()
         with replacement(target / f"{name}.png") as stream:
             picture.savefig(stream, format="png", dpi=dpi)
         written.append(target / f"{name}.png")
     return written
+
+
+def _kept(trace: Trace) -> Iterator[tuple[str, Callable[[], "matplotlib.figure.Figure"]]]:
+    for name, picture in reading_pictures(trace).items():
+        kind = "ribbon" if isinstance(picture, TokenRibbon) else "grid"
+        yield f"{kind}_{name}", picture.matplotlib
 
 
 def _pictures(

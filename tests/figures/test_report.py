@@ -9,8 +9,9 @@ import torch
 from plotly.offline import get_plotlyjs
 
 from attnscope.attention import SoftmaxAttention
-from attnscope.figures import TracePictures, save_figures, write_report
-from attnscope.traces import Observation, Trace, TraceError, open_trace
+from attnscope.figures import FigureError, TracePictures, save_figures, write_report
+from attnscope.metrics import measure
+from attnscope.traces import Observation, Trace, TraceError, open_trace, reduce
 
 VOID = {"br", "meta"}
 
@@ -158,3 +159,29 @@ def test_a_trace_is_only_read(trace: Trace, tmp_path: Path) -> None:
     write_report(trace, tmp_path / "report.html")
     for each, rows in zip(trace.observations, before, strict=True):
         torch.testing.assert_close(each.attention.rows([31]), rows)
+
+
+def test_a_trace_of_readings_alone_shows_its_readings(trace: Trace, tmp_path: Path) -> None:
+    names = ("head_span", "entropy", "local_waad")
+    kept = reduce(trace, readings=[measure(trace, name) for name in names], readings_only=True)
+    kept.save(tmp_path / "kept.safetensors")
+    kept = open_trace(tmp_path / "kept.safetensors")
+    written = write_report(kept, tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(written)
+    assert page.open == []
+    assert len(figures_of(written)) == 2
+    assert "keeps readings, and no attention" in written
+    assert "Mean over every query" in written
+    pictures = save_figures(kept, tmp_path / "figures")
+    found = [path.name for path in pictures]
+    assert found == ["grid_head_span.png", "grid_entropy.png", "ribbon_local_waad.png"]
+
+
+def test_a_trace_of_nothing_is_refused(trace: Trace, tmp_path: Path) -> None:
+    empty = replace(trace, observations=[], readings={})
+    with pytest.raises(FigureError, match="neither attention nor readings"):
+        write_report(empty, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+    with pytest.raises(FigureError, match="neither attention nor readings"):
+        save_figures(empty, tmp_path / "figures")
