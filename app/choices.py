@@ -3,6 +3,7 @@
 The choices stand in the address, so that they stay from page to page and a link brings them back.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from attnscope.app.address import HEAD, LAYER, STACK, TRACE, keep, kept, recalled
-from attnscope.app.library import LibraryError, shared_trace, the_library
+from attnscope.app.library import Holding, LibraryError, shared_trace, the_library
 from attnscope.app.markdown_text import as_text
 from attnscope.figures import HeadName
 from attnscope.traces import Trace
 
 __all__ = [
     "Chosen",
+    "attentive_trace",
     "choose_head",
     "choose_metric",
     "choose_name",
@@ -26,6 +28,7 @@ __all__ = [
     "layers_of",
     "menu",
     "open_head",
+    "titles_of",
 ]
 
 Option = TypeVar("Option", str, int)
@@ -52,17 +55,32 @@ def choose_trace() -> Chosen:
     """Return the trace and the stack that are chosen in the side bar; without traces, say so.
 
     Raises:
-        TraceError: The chosen file is damaged, or holds no attention.
+        TraceError: The chosen file is damaged.
     """
     with st.sidebar:
         name = choose_name("Trace", TRACE)
         path = the_library().path_of(name)
-        trace = shared_trace(path)
+    trace = attentive_trace(path)
+    with st.sidebar:
         stacks = trace.stacks
         stack = trace.main_stack
         if len(stacks) > 1:
             stack = menu("Stack", STACK, stacks, first=stack)
     return Chosen(name=name, path=path, trace=trace, stack=stack)
+
+
+def attentive_trace(path: Path) -> Trace:
+    """Return an opened trace; stop the page with a message where it keeps no attention."""
+    trace = shared_trace(path)
+    if not trace.sites:
+        kept = ", ".join(reading.title or name for name, reading in trace.readings.items())
+        st.info(
+            f"{as_text(path.name)} keeps no attention, which this page needs. Its readings "
+            f"({as_text(kept or 'none')}) are shown on the page Overview.",
+            icon=":material/block:",
+        )
+        st.stop()
+    return trace
 
 
 def choose_name(label: str, key: str, *, at: int = 0) -> str:
@@ -74,14 +92,25 @@ def choose_name(label: str, key: str, *, at: int = 0) -> str:
         at: The place of the trace that is chosen at first.
     """
     found, _ = the_library().survey()
-    names = [holding.name for holding in found]
+    titles = titles_of(found)
+    names = list(titles)
     wanted = kept(key)
     if wanted is not None and wanted not in names:
         st.warning(as_text(f"The store holds no trace {wanted[:120]!r}; another one is shown."))
     if not names:
         st.info("The store holds no trace yet. Capture one on the page Overview, or upload one.")
         st.stop()
-    return menu(label, key, names, first=names[min(at, len(names) - 1)])
+    first = names[min(at, len(names) - 1)]
+    return menu(label, key, names, first=first, written=lambda name: titles[name])
+
+
+def titles_of(found: Sequence[Holding]) -> dict[str, str]:
+    """Return what a menu calls each trace, by name; the names themselves tell namesakes apart."""
+    times = Counter(holding.title for holding in found)
+    return {
+        one.name: one.title if times[one.title] == 1 else f"{one.title} ({one.name})"
+        for one in found
+    }
 
 
 def choose_head(chosen: Chosen) -> HeadName:

@@ -32,9 +32,11 @@ def _fields(address: str, state: tuple[str, ...]) -> list[dict[str, Any]]:
 
 def _field(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
     segments = {segment["name"]: segment["tokens"] for segment in row["segments"]}
-    notes = {"name": row["name"], "id": row["id"], "tags": " ".join(row["tags"])}
     return {
         "name": row["path"],
+        "title": row["name"] or row["path"],
+        "id": row["id"],
+        "tags": tuple(row["tags"]),
         "path": folder / row["path"],
         "size": row["bytes"],
         "modified": row["time"].timestamp(),
@@ -45,5 +47,5 @@ def _field(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
         "layers": row["layers"],
         "heads": row["heads"],
         "gradients": bool(row["gradient"]),
-        "notes": {name: text for name, text in notes.items() if text},
+        "notes": {},
     }

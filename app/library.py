@@ -6,8 +6,9 @@ Names come from outside, out of addresses and uploads: each is looked for in the
 import os
 import re
 import secrets
+import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import streamlit as st
 
 from attnscope.app.indexed_traces import STORED, indexed_traces
 from attnscope.app.server import DEFAULT_STORE, STORE
+from attnscope.figures import pyramid_path
 from attnscope.traces import StoreError, Trace, TraceError, TraceStore, open_trace
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Holding",
     "Library",
     "LibraryError",
+    "forget_pyramids",
     "free_path",
     "shared_trace",
     "stamp_of",
@@ -36,6 +39,7 @@ _OPEN_TRACES = 8
 _LISTED_TRACES = 10_000
 _UNSAFE = re.compile(r"[^\w .,+=@()-]")
 _LONGEST_NAME = 120
+_LONGEST_TAG = 60
 _WRITING = threading.Lock()
 
 
@@ -48,7 +52,10 @@ class Holding:
     """What the header of one trace of the store says.
 
     Attributes:
-        name: Its path within the store: what addresses and menus call it.
+        name: Its path within the store: what addresses call it.
+        title: What menus call it.
+        id: Its id in the index of the store; empty where it stands outside of one.
+        tags: Its tags, which the index keeps.
         path: The file.
         size: Its bytes.
         modified: When it was written, in seconds since 1970.
@@ -63,6 +70,9 @@ class Holding:
     """
 
     name: str
+    title: str
+    id: str = ""
+    tags: tuple[str, ...] = ()
     path: Path
     size: int
     modified: float
@@ -152,19 +162,46 @@ class Library:
         return path.relative_to(self.folder).as_posix()
 
     def delete(self, name: str) -> None:
-        """Delete the file of a trace.
+        """Delete the file of a trace, and the pyramids of its maps beside it.
 
         Raises:
             LibraryError: The store holds no such file.
             OSError: It cannot be deleted.
         """
         path, store = self.path_of(name), self._store()
-        rows = [] if store is None else indexed_traces(store)
-        ids = [own["notes"]["id"] for own in rows if own["name"] == name]
-        if store is not None and ids:
-            store.delete(ids)
+        number = self._ids().get(name)
+        if store is not None and number is not None:
+            store.delete([number])
         else:
             path.unlink()
+        forget_pyramids(path)
+
+    def tag(self, names: Iterable[str], add: Iterable[str], remove: Iterable[str]) -> None:
+        """Give traces tags and take tags from them, all in one commit of the index.
+
+        Raises:
+            LibraryError: A trace stands outside the index, or a tag is no short line of text.
+            StoreError: The index is damaged.
+        """
+        given, known, store = [tag.strip() for tag in add], self._ids(), self._store()
+        bad = [tag for tag in given if not tag.isprintable() or not 0 < len(tag) <= _LONGEST_TAG]
+        if bad:
+            raise LibraryError(
+                f"{bad[0][:_LONGEST_TAG]!r} is no tag; a tag is a line of 1 to {_LONGEST_TAG} "
+                "characters"
+            )
+        wanted = list(names)
+        outside = [name for name in wanted if name not in known]
+        if store is None or outside:
+            raise LibraryError(
+                f"the index of the store does not hold {', '.join(outside)}: it has no tags"
+            )
+        store.tag([known[name] for name in wanted], given, remove)
+
+    def _ids(self) -> dict[str, str]:
+        """Return the ids of the traces of the index, by name."""
+        store = self._store()
+        return {} if store is None else {own["name"]: own["id"] for own in indexed_traces(store)}
 
     def _store(self) -> TraceStore | None:
         """Return the folder as a `TraceStore`, where it is one."""
@@ -206,6 +243,17 @@ def free_path(folder: Path, wanted: str) -> Path:
     return path
 
 
+def forget_pyramids(trace: Path) -> None:
+    """Delete the folder of the pyramids of a trace's maps, where there is one.
+
+    Raises:
+        OSError: It cannot be deleted.
+    """
+    folder = pyramid_path(trace, "").parent
+    if folder.is_dir() and not folder.is_symlink():  # a link may lead out of the store
+        shutil.rmtree(folder)
+
+
 def _check(part: Path, name: str) -> None:
     """Refuse a file that is no whole trace, by the name that its owner knows."""
     try:
@@ -233,6 +281,7 @@ def _described(name: str, path: str, modified: int, size: int) -> Holding:
         facts |= {"heads": main.shape[0], "gradients": any(own.has_gradient for own in summaries)}
     return Holding(
         name=name,
+        title=name,
         path=Path(path),
         size=size,
         modified=modified / 1e9,

@@ -6,11 +6,17 @@ from pathlib import Path
 import streamlit as st
 
 from attnscope.app.address import OTHER
-from attnscope.app.choices import Chosen, choose_head, choose_name, heads_of, layers_of
-from attnscope.app.library import shared_trace, the_library
+from attnscope.app.choices import (
+    Chosen,
+    attentive_trace,
+    choose_head,
+    choose_name,
+    heads_of,
+    layers_of,
+)
+from attnscope.app.library import the_library
 from attnscope.app.map_choice import QUANTITIES, HeadGroup, MapChoice
 from attnscope.figures import Reduction, maximum, mean
-from attnscope.traces import Trace
 
 __all__ = ["Looks", "choose_looks", "choose_map"]
 
@@ -123,6 +129,6 @@ def _place_of(name: str) -> int:
 
 def _other(chosen: Chosen, path: Path) -> Chosen:
     """Return another trace by the same stack, or by its main one where it has no such stack."""
-    trace: Trace = shared_trace(path)
+    trace = attentive_trace(path)
     stack = chosen.stack if chosen.stack in trace.stacks else trace.main_stack
     return replace(chosen, name=path.name, path=path, trace=trace, stack=stack)

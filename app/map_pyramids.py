@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnscope.app.library import stamp_of
+from attnscope.app.library import forget_pyramids, stamp_of
 from attnscope.app.map_choice import MapChoice
 from attnscope.figures import (
     TILE,
@@ -43,7 +43,8 @@ class SharedPyramid:
 
     Attributes:
         pyramid: The tiles.
-        path: The file.
+        trace: The trace's file.
+        path: The file of the tiles, beside it.
         identity: What the file belongs to.
         problem: Why the pass failed; empty where it did not.
         note: Why its result is in memory alone; empty where there is a file.
@@ -52,7 +53,8 @@ class SharedPyramid:
 
     def __init__(self, choice: MapChoice) -> None:
         self.identity = choice.identity
-        self.path = pyramid_path(choice.heads.path, choice.key)
+        self.trace = choice.heads.path
+        self.path = pyramid_path(self.trace, choice.key)
         try:
             stripes = load_stripes(self.path, self.identity)
         except StalePyramidError:  # of a trace that was replaced since: the pass writes it anew
@@ -121,6 +123,8 @@ class SharedPyramid:
         except Exception as error:  # the page says it; nobody hears what a thread raises
             self.problem = f"The coarse levels cannot be computed: {error}"
         finally:
+            if not self.trace.exists():  # deleted meanwhile, and what was written since, too
+                forget_pyramids(self.trace)
             self._running.release()
 
     def _pass(self, shares: Generator[float, None, None]) -> None:

@@ -6,7 +6,7 @@ import pandas
 import streamlit as st
 
 from attnscope.app.address import METRIC, OTHER
-from attnscope.app.choices import choose_metric, choose_name, choose_trace
+from attnscope.app.choices import attentive_trace, choose_metric, choose_name, choose_trace
 from attnscope.app.comparison import (
     Side,
     aligned_positions,
@@ -17,7 +17,7 @@ from attnscope.app.comparison import (
 )
 from attnscope.app.downloads import offer
 from attnscope.app.head_search import ranked_heads
-from attnscope.app.library import shared_trace, the_library
+from attnscope.app.library import the_library
 from attnscope.app.markdown_text import as_text
 from attnscope.app.pictures import Told, draw, draw_text
 from attnscope.app.screen import visible
@@ -53,7 +53,7 @@ def show() -> None:
 
 
 def _second(path: Path, stack: str) -> Side:
-    trace = shared_trace(path)
+    trace = attentive_trace(path)
     return Side(path=path, trace=trace, stack=stack if stack in trace.stacks else trace.main_stack)
 
 

@@ -7,6 +7,7 @@ import pandas
 import streamlit as st
 
 from attnscope.app.address import TRACE
+from attnscope.app.choices import titles_of
 from attnscope.app.credit_export import token_table
 from attnscope.app.credit_page import credit_ribbon
 from attnscope.app.credit_request import CreditRequest
@@ -33,7 +34,13 @@ def show() -> None:
     st.title("Credit")
     library = the_library()
     found, _ = library.survey()
-    answered = [holding.name for holding in found if holding.response]
+    spoken = [holding for holding in found if holding.response]
+    answered = [holding.name for holding in spoken if holding.layers]
+    if len(answered) < len(spoken):
+        st.caption(
+            f"{len(spoken) - len(answered)} responses are left out: their traces keep no "
+            "attention, which credit is made of."
+        )
     if not answered:
         st.info("No trace of the store has a response, which credit is given to.")
         return
@@ -43,6 +50,7 @@ def show() -> None:
         answered,
         default=[wanted] if wanted in answered else answered[:1],
         max_selections=_MOST_TRACES,
+        format_func=titles_of(found).__getitem__,
     )
     request = _request(_rewards(chosen))
     if not chosen:

@@ -9,10 +9,12 @@ import streamlit as st
 from attnscope.app.address import OTHER, TRACE, go_to
 from attnscope.app.downloads import offer
 from attnscope.app.failures import is_expected, one_line
+from attnscope.app.kept_readings import show_kept
 from attnscope.app.library import Holding, Library, shared_trace, the_library
 from attnscope.app.live_models import LiveRequest, capture_live, live_models
 from attnscope.app.markdown_text import as_text
 from attnscope.app.screen import visible
+from attnscope.app.tag_controls import change_tags
 from attnscope.traces import Trace
 
 __all__ = ["holds_words", "show", "store_table"]
@@ -66,7 +68,8 @@ def _store(library: Library) -> None:
     if listed:
         offer("store", table=lambda: table)
     rows = [row for row in event["selection"]["rows"] if row < len(listed)]
-    _chosen(library, [listed[row] for row in rows])
+    tags = sorted({tag for holding in found for tag in holding.tags})
+    _chosen(library, [listed[row] for row in rows], tags)
     if refused:
         with st.expander(f"{len(refused)} files of the store are no traces"):
             for name, reason in refused.items():
@@ -74,8 +77,9 @@ def _store(library: Library) -> None:
 
 
 def holds_words(holding: Holding, wanted: str) -> bool:
-    """Return whether every word asked for is in a trace's name, model, notes or tokens."""
-    places = (holding.name, holding.model, *holding.notes.values())
+    """Return whether every word asked for is in a trace's names, tags, model, notes or tokens."""
+    names = (holding.title, holding.name, holding.id, *holding.tags)
+    places = (*names, holding.model, *holding.notes.values())
     text = "\n".join((*places, *holding.tokens)).lower()
     return all(word in text for word in wanted.lower().split())
 
@@ -84,51 +88,59 @@ def store_table(found: Sequence[Holding]) -> pandas.DataFrame:
     """Return a row per trace, from the headers alone."""
     return pandas.DataFrame(
         {
-            "trace": [holding.name for holding in found],
+            "trace": [holding.title for holding in found],
+            "tags": [list(holding.tags) for holding in found],
             "model": [holding.model for holding in found],
             "tokens": [holding.length for holding in found],
             "response": [holding.response for holding in found],
             "layers": [holding.layers for holding in found],
             "heads": [holding.heads for holding in found],
             "gradients": [holding.gradients for holding in found],
-            "tags": [", ".join(holding.notes.values()) for holding in found],
             "size": [holding.size for holding in found],
             "captured": [datetime.fromtimestamp(holding.modified, UTC) for holding in found],
+            "notes": [", ".join(holding.notes.values()) for holding in found],
+            "file": [holding.name for holding in found],
         }
     )
 
 
-def _chosen(library: Library, chosen: Sequence[Holding]) -> None:
+def _chosen(library: Library, chosen: Sequence[Holding], tags: Sequence[str]) -> None:
     """Show what can be done with the rows that are selected."""
     if not chosen:
         st.caption("Select a trace to open it, two to compare them.")
         return
     names = [holding.name for holding in chosen]
-    opening, comparing, deleting, _ = st.columns([1, 1, 1, 3])
+    opening, comparing, tagging, deleting, _ = st.columns([1, 1, 1, 1, 2])
     if opening.button("Open", icon=":material/open_in_new:", disabled=len(names) != 1):
         go_to("rhythm", **{TRACE: names[0]})
     if comparing.button("Compare", icon=":material/compare_arrows:", disabled=len(names) != 2):
         go_to("compare", **{TRACE: names[0], OTHER: names[1]})
+    titles = ", ".join(holding.title for holding in chosen)
+    with tagging.popover("Tags", icon=":material/sell:"):
+        if change_tags(library, chosen, tags):
+            _say("success", f"tags changed: {titles}")
+            st.rerun()
     with deleting.popover("Delete", icon=":material/delete:"):
-        st.write(as_text(f"{', '.join(names)}: gone for good?"))
+        st.write(as_text(f"{titles}: gone for good?"))
         if st.button(f"Delete {len(names)}", type="primary", key="delete"):
-            _delete(library, names)
+            _delete(library, names, titles)
     if len(names) == 1:
         _contents(shared_trace(chosen[0].path), chosen[0])
 
 
-def _delete(library: Library, names: Sequence[str]) -> None:
+def _delete(library: Library, names: Sequence[str], titles: str) -> None:
     for name in names:
         library.delete(name)
-    _say("success", f"{len(names)} deleted: {', '.join(names)}")
+    _say("success", f"{len(names)} deleted: {titles}")
     st.rerun()
 
 
 def _contents(trace: Trace, holding: Holding) -> None:
     """Show what a trace holds, from its header."""
-    st.subheader(as_text(holding.name), anchor=False)
+    st.subheader(as_text(holding.title), anchor=False)
     origin = trace.provenance
     facts = {
+        "file": holding.name,
         "model": origin.model or "not named",
         "revision": origin.revision or "",
         "computed in": origin.dtype or "",
@@ -144,7 +156,12 @@ def _contents(trace: Trace, holding: Holding) -> None:
         alt="Where the trace comes from",
     )
     right.dataframe(_segments(trace), hide_index=True, alt="Its sequences and their segments")
-    st.dataframe(_stacks(trace), hide_index=True, alt="Its stacks of layers")
+    if trace.sites:
+        st.dataframe(_stacks(trace), hide_index=True, alt="Its stacks of layers")
+    else:
+        st.info("It keeps no attention, which most pages need.", icon=":material/block:")
+    if trace.readings:
+        show_kept(trace)
 
 
 def _segments(trace: Trace) -> pandas.DataFrame:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from attnscope.app.library import Library
+from attnscope.app.library import Library, LibraryError
 from attnscope.traces import TraceStore, open_trace
 
 
@@ -21,9 +21,9 @@ def test_a_store_is_listed_by_its_index_without_opening_a_trace(library, monkeyp
     monkeypatch.setattr("attnscope.app.library.open_trace", lambda path: pytest.fail("opened"))
     found, refused = library.survey()
     assert refused == {}
-    assert [one.notes.get("name") for one in found] == ["first", "second", None]
+    assert [one.title for one in found] == ["first", "second", "beside.safetensors"]
     for one in found[:2]:
-        assert one.notes["tags"] == "mine"
+        assert one.tags == ("mine",)
         assert library.path_of(one.name).is_file()
         for fact in ("size", "model", "length", "response", "layers", "heads", "gradients"):
             assert getattr(one, fact) == getattr(beside, fact), fact
@@ -31,11 +31,14 @@ def test_a_store_is_listed_by_its_index_without_opening_a_trace(library, monkeyp
 
 def test_a_trace_of_a_store_is_deleted_through_its_index(library):
     first, second, beside = library.survey()[0]
+    pyramids = first.path.with_suffix(".pyramids")
+    pyramids.mkdir()
     library.delete(first.name)
     library.delete(beside.name)
     assert [one.name for one in library.survey()[0]] == [second.name]
     assert TraceStore(library.folder).index()["name"].to_pylist() == ["second"]
     assert not first.path.exists()
+    assert not pyramids.exists()
 
 
 def test_a_damaged_index_is_told(library):
@@ -44,3 +47,28 @@ def test_a_damaged_index_is_told(library):
     found, refused = library.survey()
     assert [one.name for one in found] == ["beside.safetensors"]
     assert "attnscope store repair" in refused["index"]
+
+
+def test_tags_are_given_and_taken_in_one_commit_of_the_index(library):
+    first, second, _ = library.survey()[0]
+    commits = len(list((library.folder / "index").iterdir()))
+    library.tag([first.name, second.name], [" read twice "], ["mine"])
+    assert len(list((library.folder / "index").iterdir())) == commits + 1
+    assert [one.tags for one in library.survey()[0]] == [("read twice",), ("read twice",), ()]
+    assert TraceStore(library.folder).index()["tags"].to_pylist() == [["read twice"]] * 2
+
+
+def test_what_cannot_be_tagged_is_refused_and_nothing_is_changed(library, tmp_path_factory):
+    first, _, beside = library.survey()[0]
+    for names, tag, words in (
+        ([first.name, beside.name], "fine", "does not hold beside"),
+        (["../elsewhere.safetensors"], "fine", "does not hold"),
+        ([first.name], " ", "is no tag"),
+        ([first.name], "two\nlines", "is no tag"),
+        ([first.name], "x" * 61, "is no tag"),
+    ):
+        with pytest.raises(LibraryError, match=words):
+            library.tag(names, [tag], [])
+    assert [one.tags for one in library.survey()[0]] == [("mine",), ("mine",), ()]
+    with pytest.raises(LibraryError, match="does not hold"):
+        Library(tmp_path_factory.mktemp("plain")).tag(["a.safetensors"], ["fine"], [])

@@ -72,3 +72,22 @@ def test_a_free_path_stays_in_its_folder(tmp_path, wanted):
     assert len(path.name) < 140
     path.touch()
     assert free_path(tmp_path, wanted) != path
+
+
+def test_the_pyramids_beside_a_trace_go_with_it(trace_file, tmp_path):
+    store = Library(tmp_path / "store")
+    content = trace_file.read_bytes()
+    names = [store.put(name, content) for name in ("one", "two", "three")]
+    for name in names[:2]:
+        pyramids = (store.folder / name).with_suffix(".pyramids")
+        pyramids.mkdir()
+        (pyramids / "map.pyramid").write_bytes(b"levels")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "map.pyramid").write_bytes(b"levels")
+    (store.folder / names[2]).with_suffix(".pyramids").symlink_to(outside)
+    store.delete(names[0])
+    store.delete(names[2])
+    left = sorted(path.name for path in (store.folder / "uploads").iterdir())
+    assert left == ["three.pyramids", "two.pyramids", "two.safetensors"]
+    assert (outside / "map.pyramid").exists()  # what a link leads to is not of the store

@@ -161,3 +161,19 @@ def test_the_pyramids_written_first_go_first(tmp_path: Path) -> None:
         os.utime(path, (stamp, stamp))
     trim(tmp_path, 250)
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["middle", "new"]
+
+
+def test_a_trace_that_is_deleted_meanwhile_leaves_no_pyramid(
+    choice: MapChoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill = TilePyramid.fill
+
+    def deleting(self: TilePyramid, stripe: int) -> None:
+        choice.heads.path.unlink(missing_ok=True)
+        fill(self, stripe)
+
+    monkeypatch.setattr(TilePyramid, "fill", deleting)
+    shared = SharedPyramid(choice)
+    shared.wait()
+    until(lambda: shared.is_complete and is_idle(shared))
+    assert not shared.path.parent.exists()

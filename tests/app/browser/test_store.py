@@ -1,10 +1,13 @@
 """What goes into the store and out of it: uploads, live captures, deletions, downloads."""
 
 import csv
+import re
+import shutil
+from collections.abc import Iterator
 
 import pytest
 
-from attnscope.traces import open_trace
+from attnscope.traces import TraceStore, open_trace
 
 expect = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is missing").expect
 
@@ -78,3 +81,32 @@ def test_a_table_is_downloaded(tab, server):
     with page.expect_download() as picture:
         page.get_by_role("button", name="PNG", exact=True).click()
     assert picture.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def indexed(server) -> Iterator[TraceStore]:
+    """Make the folder a store of one trace more, and a plain folder again."""
+    store = TraceStore(server.store)
+    store.add(open_trace(server.store / "a.safetensors"), name="indexed")
+    yield store
+    for name in ("index", "traces"):
+        shutil.rmtree(server.store / name)
+    (server.store / "attnscope-store.json").unlink()
+
+
+def test_a_trace_gets_a_tag_and_is_found_by_it(tab, indexed):
+    page = tab.open("?find=indexed", "Overview")
+    expect(page.get_by_text("1 of 4 traces")).to_be_visible()
+    box = page.get_by_test_id("stDataFrame").first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 15, box["y"] + 52)
+    page.get_by_role("button", name="Tags").click()
+    page.get_by_role("combobox", name=re.compile("Give")).click()
+    page.keyboard.type("remarkable")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Change the tags").click()
+    expect(page.get_by_text("tags changed: indexed")).to_be_visible()
+    assert indexed.index()["tags"].to_pylist() == [["remarkable"]]
+    page.get_by_label("Find traces").fill("remarkable")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("1 of 4 traces")).to_be_visible()
