@@ -12,6 +12,7 @@ import streamlit as st
 __all__ = [
     "HEAD",
     "LAYER",
+    "LONGEST",
     "METRIC",
     "OTHER",
     "STACK",
@@ -28,15 +29,17 @@ TRACE, OTHER, STACK = "trace", "other", "stack"
 LAYER, HEAD, METRIC, TOKEN = "layer", "head", "metric", "token"
 
 _SHARED = frozenset({TRACE, OTHER, STACK, LAYER, HEAD})
+LONGEST = 500
+"""Characters of a text that an address is read for; a longer one has no place there."""
+
 _MEMORY = "said on other pages"
 _PAGES = "pages of the workbench"
-_LONGEST = 500
 
 
 def kept(name: str) -> str | None:
     """Return what the address says of a name: untrusted text; None where it says nothing."""
     text = st.query_params.get(name)
-    return None if text is None else text[:_LONGEST]
+    return None if text is None else text[:LONGEST]
 
 
 def recalled(name: str) -> str | None:

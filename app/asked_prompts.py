@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from attnscope.app.failures import CommandError
+from attnscope.app.failures import CommandError, one_line
 from attnscope.app.live_models import longest_input, shared_subject
 from attnscope.app.pictured_answers import PicturedPrompt, check_pictured, pictured_prompt
 from attnscope.models.subjects import glimpse
@@ -40,7 +40,7 @@ class PromptRequest:
         ids: Token ids in place of a text: the prompt of a trace.
         scene: Which scene of glimpse is seen, by its seed; None for another picture or none.
         prior: `broken` or `kept`: whether the scene breaks the prior or keeps it.
-        picture: The file of an uploaded picture; empty for none.
+        picture: The file of an uploaded picture; None for none.
     """
 
     model: str
@@ -49,7 +49,7 @@ class PromptRequest:
     ids: tuple[int, ...] = ()
     scene: int | None = None
     prior: str = "broken"
-    picture: bytes = b""
+    picture: bytes | None = None
 
 
 def asked_prompt(request: PromptRequest) -> PicturedPrompt:
@@ -70,7 +70,7 @@ def asked_prompt(request: PromptRequest) -> PicturedPrompt:
         prompt = PicturedPrompt(subject=subject, picture=None, question="", encoded=encoded)
     elif not request.text.strip():
         raise CommandError("the text is empty")
-    elif request.scene is not None or request.picture:
+    elif request.scene is not None or request.picture is not None:
         prompt = pictured_prompt(subject, _picture(request), request.text)
     else:
         encoded = _written(subject, request)
@@ -121,7 +121,7 @@ def prompt_ids(trace: Trace) -> tuple[int, ...]:
 def _picture(request: PromptRequest) -> Any:
     if request.scene is not None:
         return glimpse.render(scene_of(request.scene, request.prior))
-    return opened_picture(request.picture)
+    return opened_picture(request.picture or b"")
 
 
 def opened_picture(content: bytes) -> Any:
@@ -130,18 +130,19 @@ def opened_picture(content: bytes) -> Any:
     Raises:
         CommandError: It is none, or too large.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         picture = Image.open(BytesIO(content))
-        if picture.width * picture.height > _LARGEST_PICTURE:
-            raise CommandError(
-                f"the picture has {picture.width:,} x {picture.height:,} pixels; at most "
-                f"{_LARGEST_PICTURE:,} are taken here"
-            )
-        return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise CommandError("the file is no picture that can be read") from error
+        width, height = picture.size
+        if width * height <= _LARGEST_PICTURE:
+            return picture.convert("RGB")
+    except Exception as error:  # of a damaged file a decoder may say anything
+        raise CommandError(f"the file is no picture that can be read: {one_line(error)}") from error
+    raise CommandError(
+        f"the picture has {width:,} x {height:,} pixels; at most {_LARGEST_PICTURE:,} are taken "
+        "here"
+    )
 
 
 def _written(subject: Subject, request: PromptRequest) -> Encoded:

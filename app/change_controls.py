@@ -5,12 +5,12 @@ from typing import Any
 
 import streamlit as st
 
-from attnscope.app.address import HEAD, LAYER, TRACE, kept, recalled
+from attnscope.app.address import HEAD, LAYER, LONGEST, TRACE, keep, kept, recalled
 from attnscope.app.asked_prompts import PRIORS, PromptRequest, prompt_ids, sees_pictures
 from attnscope.app.change_methods import CHANGES, ChangeSettings, Strength, changes_for
 from attnscope.app.choices import menu
 from attnscope.app.library import LibraryError, shared_trace, the_library
-from attnscope.app.live_models import live_models, shared_subject
+from attnscope.app.live_models import live_models, shared_subject, was_loaded
 from attnscope.app.markdown_text import as_text
 from attnscope.figures import HeadName
 from attnscope.models.subjects.glimpse.tasks import DESCRIBE
@@ -25,10 +25,13 @@ MODEL = "model"
 _EXAMPLE = "numbers 3 18 10 target 11"
 _SEEDS = 1_000_000
 _OWN, _TYPED = "the trace's", "typed"
+_PROMPT = "prompt"
 
 
 def choose_model() -> Subject:
-    """Return the model that is chosen in the side bar.
+    """Return the model that is chosen in the side bar; stop the page until it is to be loaded.
+
+    What somebody asks for once holds for all sessions.
 
     Raises:
         CaptureError: It cannot be loaded.
@@ -37,7 +40,18 @@ def choose_model() -> Subject:
     if wanted is not None and wanted not in live_models():
         st.warning(as_text(f"No model {wanted[:120]!r} can be loaded here; another one is used."))
     with st.sidebar:
-        return shared_subject(menu("Model", MODEL, live_models()))
+        model = menu("Model", MODEL, live_models())
+    if not was_loaded(model):
+        st.caption(
+            "Loading a model takes its time, and its memory: it is loaded when you ask for it."
+        )
+        if not st.button(
+            as_text(f"Load {model}"), type="primary", icon=":material/memory:", key="load"
+        ):
+            st.stop()
+        shared_subject(model)
+        st.rerun()
+    return shared_subject(model)
 
 
 def choose_prompt(subject: Subject) -> PromptRequest:
@@ -48,7 +62,7 @@ def choose_prompt(subject: Subject) -> PromptRequest:
     own = _traced_prompt(subject)
     if own:
         whose = st.segmented_control(
-            "Prompt", [_OWN, _TYPED], default=_OWN, required=True, key="prompt of"
+            "Prompt", [_OWN, _TYPED], default=_OWN, required=True, key="whose", bind="query-params"
         )
         if whose == _OWN:
             st.caption(as_text(" ".join(subject.tokenizer.convert_ids_to_tokens(own))))
@@ -120,20 +134,43 @@ def _choose_scene(subject: Subject) -> PromptRequest:
         bind="query-params",
         help="Broken: no shape stands beside its usual companion.",
     )
-    text = right.text_input("Question", DESCRIBE, max_chars=200, key=f"question {subject.name}")
+    text = right.text_input(
+        "Question", DESCRIBE, max_chars=200, key="question", bind="query-params"
+    )
     return PromptRequest(model=subject.name, text=text, scene=int(seed), prior=prior or "broken")
 
 
 def _choose_text(subject: Subject, request: PromptRequest) -> PromptRequest:
     has_template = getattr(subject.tokenizer, "chat_template", None) is not None
-    first = _EXAMPLE if subject.name == "countdown" else ""
-    text = st.text_area("Prompt", first, max_chars=100_000, key=f"prompt {subject.name}")
+    text = _typed(subject.name)
     if sees_pictures(subject):
-        file = st.file_uploader("Picture", type=["png", "jpg", "jpeg", "webp"])
+        file = st.file_uploader(
+            "Picture",
+            type=["png", "jpg", "jpeg", "webp"],
+            help="A link to this page does not hold it.",
+        )
         if file is not None:
             return replace(request, text=text, picture=file.getvalue())
-    chat = has_template and st.checkbox("A message in a chat", value=True, key="as chat")
+    chat = has_template and st.checkbox(
+        "A message in a chat", value=True, key="chat", bind="query-params"
+    )
     return replace(request, text=text, chat=chat)
+
+
+def _typed(model: str) -> str:
+    """Return the prompt that is typed; a short one stands in the address."""
+    key, example = f"prompt {model}", _EXAMPLE if model == "countdown" else ""
+    said = kept(_PROMPT)
+    if key not in st.session_state:
+        st.session_state[key] = example if said is None else said
+    text = st.text_area("Prompt", max_chars=100_000, key=key)
+    fits = len(text) <= LONGEST
+    keep(**{_PROMPT: text if fits and text != example else None})
+    if not fits:
+        st.caption(
+            f"A prompt of more than {LONGEST} characters: a link to this page leaves it out."
+        )
+    return text
 
 
 def _traced_prompt(subject: Subject) -> tuple[int, ...]:
@@ -151,7 +188,10 @@ def _traced_prompt(subject: Subject) -> tuple[int, ...]:
 def _number(column: Any, method: str, strength: Strength) -> float:
     numbers = (strength.low, strength.high, strength.first, strength.step)
     return column.number_input(
-        strength.label, *map(float, numbers), key=f"strength {method} {strength.name}"
+        strength.label,
+        *map(float, numbers),
+        key=f"{method}-{strength.name}",
+        bind="query-params",
     )
 
 
@@ -164,7 +204,8 @@ def _several(
             label,
             range(count),
             default=first,
-            key=f"{label} {method} {count}",
+            key=f"{method}-{label.lower()}-of-{count}",
+            bind="query-params",
             placeholder="all" if label == "Heads" else "the method's own",
         )
     )
@@ -179,9 +220,15 @@ def _recalled(name: str, count: int) -> list[int]:
 def _segments(settings: ChangeSettings, segments: tuple[str, ...]) -> ChangeSettings:
     left, right = st.columns(2)
     others = [name for name in dict.fromkeys(segments) if name != "response"]
-    queries = left.selectbox("Who no longer sees", ["response", *others], key="cut from")
+    queries = left.selectbox(
+        "Who no longer sees", ["response", *others], key="cut-from", bind="query-params"
+    )
     first = others.index("image") if "image" in others else 0
     keys = right.selectbox(
-        "What is no longer seen", [*others, "response"], index=first, key="cut to"
+        "What is no longer seen",
+        [*others, "response"],
+        index=first,
+        key="cut-to",
+        bind="query-params",
     )
     return replace(settings, queries=queries, keys=keys)

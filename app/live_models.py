@@ -27,12 +27,14 @@ __all__ = [
     "live_models",
     "longest_input",
     "shared_subject",
+    "was_loaded",
 ]
 
 Step = Callable[[str, float], object]
 """Told what is being done, and how much of it is done: from 0 to 1."""
 
 _LOADED_MODELS = 2
+_LOADED: set[str] = set()
 _MOST_TOKENS = 8192
 RUNNING = threading.Lock()
 """Held by whoever runs a shared model: its hooks are one capture's, or one change's, at a time."""
@@ -75,7 +77,14 @@ def shared_subject(model: str) -> Subject:
     """
     if model not in live_models():
         raise CommandError(f"no model {model!r} here; there are {', '.join(live_models())}")
-    return load_model(ModelChoice(name=model))
+    subject = load_model(ModelChoice(name=model))
+    _LOADED.add(model)
+    return subject
+
+
+def was_loaded(model: str) -> bool:
+    """Return whether somebody had this server load a model before."""
+    return model in _LOADED
 
 
 def capture_live(request: LiveRequest, library: Library, step: Step) -> str:

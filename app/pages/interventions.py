@@ -9,6 +9,7 @@ import streamlit as st
 import torch
 from torch import Tensor
 
+from attnscope.app.address import HEAD, LAYER, TRACE, keep, recalled
 from attnscope.app.asked_prompts import PromptRequest, asked_prompt, scene_of
 from attnscope.app.change_controls import (
     choose_change,
@@ -43,6 +44,7 @@ _DONE = "done by interventions"
 def show() -> None:
     """Show what a model says as it is, and what it says when its attention is changed."""
     st.title("Interventions")
+    keep(**{name: recalled(name) for name in (TRACE, LAYER, HEAD)})  # said again, for a link
     subject = choose_model()
     does = st.segmented_control(
         "What to do",
@@ -67,7 +69,7 @@ def show() -> None:
 def _change(subject: Subject, request: PromptRequest, prompt: PicturedPrompt) -> None:
     segments = prompt.encoded.sequences[prompt.encoded.main_sequence].segments.names
     name, settings = choose_change(subject, segments, image=prompt.picture is not None)
-    most = _choose_length("Generate both ways")
+    most = _choose_length()
     asked = (request, name, settings, most)
     done = _once(
         "Generate both ways",
@@ -85,20 +87,25 @@ def _falsify(subject: Subject, request: PromptRequest, prompt: PicturedPrompt) -
     )
     head = choose_layer_and_head(subject)
     left, right = st.columns(2)
-    count = left.number_input("Random heads of the layer", 1, 32, 4, key="rivals")
+    count = left.number_input(
+        "Random heads of the layer", 1, 32, 4, key="rivals", bind="query-params"
+    )
     seed = right.number_input("Seed of the draw", 0, 1_000_000, 0, key="seed", bind="query-params")
     rivals = rivals_of(head.head, shape_of(subject)[1], int(seed), int(count))
     if len(rivals) < count:
         st.caption(f"The layer has {len(rivals)} other heads; all of them are taken.")
-    most = _choose_length("Falsify")
+    most = _choose_length()
     asked = (request, str(head), tuple(rivals), most)
     done = _once(f"Falsify {head}", asked, lambda step: falsify(prompt, head, rivals, most, step))
     if isinstance(done, Falsification):
         _show_falsification(done)
 
 
-def _choose_length(key: str) -> int:
-    return int(st.slider("Most tokens of an answer", 4, _MOST_TOKENS, 64, key=f"most {key}"))
+def _choose_length() -> int:
+    slider = st.slider(
+        "Most tokens of an answer", 4, _MOST_TOKENS, 64, key="most", bind="query-params"
+    )
+    return int(slider)
 
 
 def _once(label: str, asked: tuple[object, ...], run: Callable[[Step], Any]) -> Any:
@@ -129,7 +136,8 @@ def _show_both(done: BothWays, request: PromptRequest) -> None:
         format_func=lambda name: METRICS[name].title,
         default=names[0],
         required=True,
-        key="tinted",
+        key="tint",
+        bind="query-params",
     )
     ways = {"as it is": done.plain, "changed": done.changed}
     others = (done.changed, done.plain)

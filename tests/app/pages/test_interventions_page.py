@@ -1,14 +1,19 @@
 import json
+from io import BytesIO
 
 import pytest
 import torch
+from PIL import Image
+from streamlit.testing.v1 import AppTest
 
+from attnscope.app import live_models
 from attnscope.app.asked_prompts import PromptRequest, asked_prompt, opened_picture, prompt_ids
 from attnscope.app.change_methods import CHANGES, ChangeSettings, changes_for
 from attnscope.app.changed_answers import answer_log_probabilities, both_ways, differing
 from attnscope.app.failures import CommandError
 from attnscope.app.falsification import Falsification, HeadEffect, falsify, rivals_of
 from attnscope.app.falsify_link import refusal_of
+from attnscope.app.live_models import shared_subject
 from attnscope.app.pictured_answers import Decoding, answer
 from attnscope.figures import HeadName
 from attnscope.traces import open_trace
@@ -18,6 +23,25 @@ SETTINGS = {
     name: tuple((own.name, own.first) for own in change.strengths)
     for name, change in CHANGES.items()
 }
+
+
+def png(width: int, height: int) -> bytes:
+    stream = BytesIO()
+    Image.new("1", (width, height)).save(stream, format="png")
+    return stream.getvalue()
+
+
+def bad_pictures() -> list[tuple[bytes, str]]:
+    """Return files that are no pictures to us, and what is said of them."""
+    whole = png(64, 64)
+    broken = whole.replace(b"IDAT", b"ID\0T")
+    return [
+        (b"not a picture", "no picture that can be read"),
+        (b"", "no picture that can be read"),
+        (whole[: len(whole) // 2], "no picture that can be read"),
+        (broken, "no picture that can be read"),
+        (png(8000, 4001), "8,000 x 4,001 pixels"),
+    ]
 
 
 def quiet(words: str, share: float) -> None:
@@ -122,8 +146,12 @@ def test_what_is_no_prompt_is_refused():
         asked_prompt(PromptRequest(model="countdown", text=" "))
     with pytest.raises(CommandError, match="prior is 'train'"):
         asked_prompt(PromptRequest(model="glimpse", text="?", scene=1, prior="train"))
-    with pytest.raises(CommandError, match="no picture"):
-        opened_picture(b"not a picture")
+
+
+@pytest.mark.parametrize(("content", "words"), bad_pictures())
+def test_a_file_that_is_no_picture_is_refused(content, words):
+    with pytest.raises(CommandError, match=words):
+        opened_picture(content)
 
 
 def test_a_text_trace_gives_its_prompt_back(store):
@@ -138,8 +166,60 @@ def test_a_text_trace_gives_its_prompt_back(store):
 # --- the page -----------------------------------------------------------------------------------
 
 
+def loaded(page: AppTest) -> AppTest:
+    """Ask for the model, where nobody asked for it before."""
+    wanted = [button for button in page.button if button.key == "load"]
+    return wanted[0].click().run() if wanted else page
+
+
+def test_a_model_is_loaded_when_it_is_asked_for(open_page, monkeypatch):
+    monkeypatch.setattr(live_models, "_LOADED", set())
+    shared_subject.clear()
+    loading = []
+    load = live_models.load_model
+    monkeypatch.setattr(
+        live_models, "load_model", lambda choice: loading.append(choice.name) or load(choice)
+    )
+    page = open_page("interventions", model="countdown", method="scaling")
+    assert loading == []
+    assert [button.label for button in page.button] == ["Load countdown"]
+    page = loaded(page)
+    assert loading == ["countdown"]
+    assert page.button(key="run").label == "Generate both ways"
+    assert open_page("interventions", model="countdown").button(key="run")
+
+
+def test_a_link_brings_prompt_method_and_strength_back(open_page):
+    settings = {"scaling-factor": 0.5, "scaling-layers-of-6": 3, "most": 9}
+    state = {"model": "countdown", "method": "scaling", "prompt": "numbers 1 2 3 target 6"}
+    page = loaded(open_page("interventions", chat="false", **state, **settings))
+    assert page.text_area[0].value == "numbers 1 2 3 target 6"
+    assert page.checkbox(key="chat").value is False
+    assert page.number_input(key="scaling-factor").value == 0.5
+    assert page.multiselect(key="scaling-layers-of-6").value == [3]
+    assert page.slider(key="most").value == 9
+    page.text_area[0].set_value("numbers 1 2 3 target 5").run()
+    assert page.query_params["prompt"] == "numbers 1 2 3 target 5"
+    page.text_area[0].set_value("1 " * 300).run()
+    assert "prompt" not in page.query_params
+    assert any("leaves it out" in text.value for text in page.caption)
+
+
+def test_a_dropped_file_that_is_no_picture_is_a_message(open_page):
+    from attnscope.models.subjects.glimpse import WEIGHTS
+
+    state = {"models": json.dumps([str(WEIGHTS)]), "model": str(WEIGHTS)}
+    page = loaded(open_page("interventions", method="scaling", **state))
+    page.text_area[0].set_value("describe the scene .")
+    for content, words in (*bad_pictures(), (png(24, 24), "")):
+        page.file_uploader[0].set_value(("dropped.png", content, "image/png")).run()
+        assert not page.exception
+        assert [words in text.value for text in page.info] == ([True] if words else [])
+    assert page.button(key="run")
+
+
 def test_a_model_answers_both_ways(open_page):
-    page = open_page("interventions", model="glimpse", method="knockout", scene=3)
+    page = loaded(open_page("interventions", model="glimpse", method="knockout", scene=3))
     page.slider[0].set_value(6)
     page.button(key="run").click().run()
     assert not page.exception
@@ -150,7 +230,8 @@ def test_a_model_answers_both_ways(open_page):
 
 
 def test_a_head_is_falsified_from_a_link(open_page):
-    page = open_page("interventions", model="glimpse", does="falsify", layer=2, head=1, scene=3)
+    where = {"does": "falsify", "layer": 2, "head": 1, "scene": 3}
+    page = loaded(open_page("interventions", model="glimpse", **where))
     page.slider[0].set_value(5)
     page.button(key="run").click().run()
     assert not page.exception
@@ -161,9 +242,8 @@ def test_a_head_is_falsified_from_a_link(open_page):
 
 def test_a_served_text_model_is_asked_again_what_its_trace_was(open_page, model_folder, store):
     models = json.dumps([str(model_folder)])
-    page = open_page(
-        "interventions", models=models, model=model_folder, trace="a.safetensors", method="scaling"
-    )
+    where = {"model": model_folder, "trace": "a.safetensors", "method": "scaling"}
+    page = loaded(open_page("interventions", models=models, **where))
     page.slider[0].set_value(4)
     page.button(key="run").click().run()
     assert not page.exception
@@ -172,11 +252,11 @@ def test_a_served_text_model_is_asked_again_what_its_trace_was(open_page, model_
 
 
 def test_what_cannot_be_asked_is_a_message(open_page):
-    page = open_page("interventions", model="nobody/model")
+    page = loaded(open_page("interventions", model="nobody/model"))
     assert "No model" in page.warning[0].value
     page.text_area[0].set_value(" ").run()
     assert "empty" in page.info[0].value
-    page = open_page("interventions", model="glimpse", method="var")
+    page = loaded(open_page("interventions", model="glimpse", method="var"))
     page.button(key="run").click().run()
     assert "massive" in page.error[0].value
 

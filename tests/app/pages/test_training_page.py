@@ -41,3 +41,23 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path):
     pandas.DataFrame({"step": [0]}).to_parquet(path)
     with pytest.raises(CreditError, match="is no recording: it has no column head, layer"):
         read_flight(tmp_path)
+
+
+def test_a_link_brings_the_threshold_back(open_page, recorded):
+    page = open_page("training", recording="run", **{"threshold-sink_mass": 0.9})
+    assert page.slider[0].value == 0.9
+    assert page.dataframe[-1].value["arrival"].tolist() == [20]
+    page.slider[0].set_value(0.25).run()
+    assert page.query_params["threshold-sink_mass"] == "0.25"
+    assert page.query_params["recording"] == "run"
+    for nonsense in ("high", "nan", "7", "-1"):
+        page = open_page("training", recording="run", **{"threshold-sink_mass": nonsense})
+        assert page.slider[0].value == 0.5
+
+
+def test_a_metric_without_a_number_has_no_threshold(open_page, recorded):
+    for path in recorded.glob("*.parquet"):
+        pandas.read_parquet(path).assign(value=float("nan")).to_parquet(path, index=False)
+    page = open_page("training", recording="run")
+    assert not page.exception
+    assert len(page.slider) == 0
