@@ -77,9 +77,8 @@ def selected_point(name: str) -> str | None:
 
 
 def _below(picture: Any, told: Told) -> None:
-    left, right = st.columns([5, 1], vertical_alignment="top")
-    with right:
+    with st.container(horizontal=True, vertical_alignment="top"):
+        if told.table is not None:
+            with st.expander("The numbers", icon=":material/table:"):
+                st.dataframe(told.table(), hide_index=True, alt=told.words)
         offer(told.name, picture=picture, table=told.table)
-    if told.table is not None:
-        with left.expander("The numbers", icon=":material/table:"):
-            st.dataframe(told.table(), hide_index=True, alt=told.words)

@@ -8,9 +8,9 @@ import streamlit as st
 
 from attnscope.app.address import TOKEN, TRACE, go_to
 from attnscope.app.asked_prompts import PRIORS, opened_picture
-from attnscope.app.choices import Chosen, choose_head, choose_name, menu
+from attnscope.app.choices import Chosen, attentive_trace, choose_head, choose_name, menu
 from attnscope.app.failures import is_expected, one_line
-from attnscope.app.library import shared_trace, stamp_of, the_library
+from attnscope.app.library import stamp_of, the_library
 from attnscope.app.markdown_text import as_text
 from attnscope.app.picture_looks import LOOKS, Look, Place, answer_places, picture_run
 from attnscope.app.pictures import Told, draw, draw_text
@@ -76,7 +76,7 @@ def _choose_trace() -> Chosen:
     with st.sidebar:
         name = choose_name("Trace", TRACE)
     path = the_library().path_of(name)
-    trace = shared_trace(path)
+    trace = attentive_trace(path)
     return Chosen(name=name, path=path, trace=trace, stack=trace.main_stack)
 
 
@@ -101,6 +101,8 @@ def _capture() -> None:
         return
     finally:
         bar.empty()
+    st.session_state[TRACE] = name  # before the address, menus ask what they said last
+    st.session_state.pop(TOKEN, None)
     go_to("image", **{TRACE: name})
 
 

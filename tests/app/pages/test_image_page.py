@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,8 +108,6 @@ def test_a_text_has_no_picture_and_the_page_says_so(open_page):
 
 
 def test_a_foreign_trace_without_gradients_shows_what_it_can(open_page, trace, tmp_path):
-    from dataclasses import replace
-
     from attnscope.app.asked_prompts import PromptRequest, asked_prompt
     from attnscope.app.pictured_answers import Decoding, answer
     from attnscope.probes import capture
@@ -120,3 +119,13 @@ def test_a_foreign_trace_without_gradients_shows_what_it_can(open_page, trace, t
     page = open_page("image", at=tmp_path)
     assert len(page.get("plotly_chart")) == 1
     assert len(page.info) == 3
+
+
+def test_a_dropped_file_that_is_no_picture_is_a_message(open_page, trace, tmp_path):
+    foreign = replace(trace, provenance=replace(trace.provenance, model="somebody/else"))
+    foreign.save(tmp_path / "foreign.safetensors")
+    page = open_page("image", at=tmp_path)
+    page.file_uploader[0].set_value(("dropped.png", b"no picture", "image/png")).run()
+    assert not page.exception
+    assert "no picture that can be read" in page.error[0].value
+    assert len(page.get("plotly_chart")) == 4  # the patches stand alone
