@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["exponential", "fused_attention"]
+__all__ = ["exponential", "fused_attention", "kernel_width"]
 
 _aten = torch.ops.aten
 
@@ -39,13 +39,12 @@ def fused_attention(
         causal: Query `t` sees keys `0..t` (top-left aligned, as the kernels do it).
         additive: Added to the scores; -inf hides.
     """
-    width = (
-        query.shape[-1] if query.shape[-1] >= value.shape[-1] else _kernel_width(value.shape[-1])
-    )
+    width = query.shape[-1] if query.shape[-1] >= value.shape[-1] else kernel_width(value.shape[-1])
     query, key, padded = (_widen(part, width) for part in (query, key, value))
     if additive is not None:
         additive = _in_rows(additive.to(_additive_type(query)))
-    output, log_normalizer = _Fused.apply(query, key, padded, additive, scale, causal)
+    attend = _Fused.apply if torch.is_grad_enabled() else _kernel
+    output, log_normalizer = attend(query, key, padded, additive, scale, causal)
     if additive is not None:
         log_normalizer = _mark_empty_rows(log_normalizer, additive)
     return output[..., : value.shape[-1]], log_normalizer
@@ -59,7 +58,7 @@ def exponential(
     return (scores - log_normalizer.masked_fill(empty, 0.0).unsqueeze(-1)).exp()
 
 
-def _kernel_width(width: int) -> int:
+def kernel_width(width: int) -> int:
     """Return the next multiple of 8: unaligned rows cost the kernels more than the padding."""
     return -(-width // 8) * 8
 

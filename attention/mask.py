@@ -92,8 +92,19 @@ class Mask:
         return only_causal and self.offset == 0 and not self._has_tensors
 
     @property
+    def is_by_distance(self) -> bool:
+        """Return whether the distance alone decides what is visible: causality, a window, all."""
+        return self.chunk is None and not self._has_tensors
+
+    @property
     def _has_tensors(self) -> bool:
-        return any(value is not None for value in self._tensors().values())
+        return not (
+            self.key_valid is None
+            and self.query_valid is None
+            and self.query_segment is None
+            and self.query_block is None
+            and self.allowed is None
+        )
 
     def check(self, batch: Sequence[int], queries: int, keys: int) -> None:
         """Refuse arrays that do not fit an operator's sizes.
@@ -101,6 +112,8 @@ class Mask:
         Raises:
             OperatorError: An array is longer, shorter or of another batch.
         """
+        if not self._has_tensors:
+            return
         for name, value in self._tensors().items():
             own = {"q": (queries,), "k": (keys,), "a": (queries, keys)}[name[0]]
             fitting = own, (*(1 for _ in batch), *own), (*batch, *own)
@@ -192,7 +205,7 @@ class Mask:
 
         They are counted back from the key `offset` places after the query's own index.
         """
-        if self._has_tensors or self.chunk is not None:
+        if not self.is_by_distance:
             return False
         nearest, furthest = self.offset - offset, self.offset - offset + width - 1
         behind = self.before is None or furthest <= self.before
@@ -200,7 +213,7 @@ class Mask:
 
     def leaves_open(self, queries: slice, keys: slice) -> bool:
         """Return whether the rules are known to hide nothing in this tile (false is no promise)."""
-        if self._has_tensors or self.chunk is not None:
+        if not self.is_by_distance:
             return False
         nearest = queries.start + self.offset - (keys.stop - 1)
         furthest = queries.stop - 1 + self.offset - keys.start

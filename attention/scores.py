@@ -152,13 +152,13 @@ class Scores:
     def attend(self, value: Float[Tensor, "batch kv_head key dim"]) -> Attended:
         """Return the output of softmax attention and the log normalizer, with O(T) memory."""
         query, key, value = _matched_heads(self.query, self.key, value)
+        if self.is_plain:
+            is_open = self.mask.leaves_open(slice(0, query.shape[2]), slice(0, key.shape[2]))
+            if is_open or self.mask.is_plain_causal:  # open: each step of decoding, too
+                return fused_attention(query, key, value, scale=self.scale, causal=not is_open)
         scores = replace(self, query=query, key=key)
         if self.softcap is not None or self._learns_bias:
             return scores._by_blocks(scores._attend_block, value, block_length(self.shape))
-        if self.bias is None and (self.mask.hides_nothing or self.mask.is_plain_causal):
-            return fused_attention(
-                query, key, value, scale=self.scale, causal=not self.mask.hides_nothing
-            )
         if (
             self.bias is None
             and self.mask.transpose().is_plain_causal

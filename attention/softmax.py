@@ -5,6 +5,7 @@ calls; a bias or a soft-cap turns some of them into blocked passes.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,14 +16,17 @@ from attnscope.attention.arguments import check_factors, check_fit, mask_of, pac
 from attnscope.attention.bias import Bias, DenseBias
 from attnscope.attention.errors import OperatorError
 from attnscope.attention.fused import exponential
-from attnscope.attention.key_function import KeyFunction
+from attnscope.attention.key_function import KeyFunction, key_position
+from attnscope.attention.marginals import Marginals, marginals, pays
 from attnscope.attention.mask import Mask
 from attnscope.attention.normalizer import Normalizer
 from attnscope.attention.operator import AttentionOperator
-from attnscope.attention.riders import columns_of, moment_of
+from attnscope.attention.riders import moments_of, with_columns
+from attnscope.attention.row_entropy import entropy_of_scores
 from attnscope.attention.scores import Scores
 from attnscope.attention.tile import TILE_LIMIT, Index, indices, tile_indices
-from attnscope.attention.transposition import transposed, transposed_by_blocks
+from attnscope.attention.tile_statistics import mean_position, serves, tile_band
+from attnscope.attention.transposition import received, transposed_by_blocks
 
 __all__ = ["SoftmaxAttention"]
 
@@ -120,18 +124,14 @@ class SoftmaxAttention(AttentionOperator):
         """
         check_fit("values", value, self, "key")
         flat = value.reshape(-1, *value.shape[-3:])
-        columns = [columns_of(rider, self.keys, flat) for rider in riders]
-        loaded = torch.cat([flat, *columns], dim=-1) if columns else flat
-        output, normalizer = self._scores.attend(loaded)
+        output, normalizer = self._scores.attend(with_columns(flat, riders))
         if self._normalizer.known is None:
             self._normalizer.known = normalizer.detach().to(self.dtype)
         output = self._normalizer.share(output, normalizer)
-        widths = [value.shape[-1], *(column.shape[-1] for column in columns)]
-        output, *read = output.split(widths, dim=-1)
-        for rider, part in zip(riders, read, strict=True):
-            moment = moment_of(part, self.keys, self.dtype)
-            self._moments[rider.name] = moment.reshape(self.shape[:-1]).detach()
-        return output.reshape(*self.shape[:-1], value.shape[-1])
+        read = output[..., value.shape[-1] :].detach()
+        for name, moment in moments_of(read, riders, flat).items():
+            self._moments[name] = moment.to(self.dtype).reshape(self.shape[:-1])
+        return output[..., : value.shape[-1]].reshape(*self.shape[:-1], -1)
 
     def apply(
         self, values: Float[Tensor, "*batch value_head key dim"]
@@ -142,15 +142,14 @@ class SoftmaxAttention(AttentionOperator):
     def apply_transpose(
         self, weights: Float[Tensor, "*batch #head query dim"]
     ) -> Float[Tensor, "*batch head key dim"]:
-        """Return `A^T U`, in one fused call whose queries are the keys where scores are plain."""
+        """Return `A^T U`, in one fused call or one pass over tiles where scores are plain."""
         check_fit("weights", weights, self, "query")
         weights = weights.expand(*self.shape[:-3], self.heads, -1, -1).to(self.dtype)
         if not self._scores.is_plain:
             return transposed_by_blocks(self.blocks(), weights, self.keys)
-        columns = transposed(self._scores, self._normalizer.total())
-        output, mass = columns.attend(weights.reshape(-1, *weights.shape[-3:]))
-        received = output * mass.exp().unsqueeze(-1)
-        return received.reshape(*self.shape[:-2], self.keys, weights.shape[-1])
+        flat = weights.reshape(-1, *weights.shape[-3:])
+        columns = received(self._scores, self._normalizer.total(), flat)
+        return columns.reshape(*self.shape[:-2], self.keys, weights.shape[-1])
 
     def tile(
         self, queries: Index, keys: Index, *, limit: int = TILE_LIMIT
@@ -164,17 +163,13 @@ class SoftmaxAttention(AttentionOperator):
 
     def band(self, width: int) -> Float[Tensor, "*batch head query {width}"]:
         """Return `exp(s - lse)` on the band alone, O(T width); the widest is remembered."""
-        offset = self._require_offset("band")
+        self._require_offset("band")
         if width < 1:
             raise OperatorError(f"band width is {width}; it counts diagonals and starts at 1")
         if not self._remembers or self._widest_band is None or self._widest_band.shape[-1] < width:
             computed = max(width, _LEAST_BAND)  # the next metric often asks for a wider one
-            normalizer = self._normalizer.total()
-            pieces = [
-                exponential(scores, normalizer[:, :, block])
-                for block, scores in self._scores.band(computed, offset)
-            ]
-            band = torch.cat(pieces, dim=2).reshape(*self.shape[:-1], computed)
+            band = tile_band(self._scores, self._normalizer.total(), computed)
+            band = band.reshape(*self.shape[:-1], computed)
             self._widest_band = band.detach()
             return band[..., :width]
         return self._widest_band[..., :width]
@@ -193,23 +188,27 @@ class SoftmaxAttention(AttentionOperator):
         """Return the mean of a function of the key; from memory where it rode on a call."""
         if self._remembers and function.name in self._moments:
             return self._moments[function.name]
-        moment = super().key_moment(function)
+        if function.name == key_position.name and self._remembers and serves(self._scores):
+            moment = mean_position(self._scores, self._normalizer.total()).reshape(self.shape[:-1])
+        else:
+            moment = super().key_moment(function)
         self._moments[function.name] = moment.detach()
         return moment
 
-    def entropy(self) -> Float[Tensor, "*batch head query"]:
-        """Return `lse_t - scale q_t . (A K)_t`, the entropy of each row in nats.
+    def column_mass(self) -> Float[Tensor, "*batch head key"]:
+        """Return what each key receives; on a processor from the pass that gives entropies."""
+        if not (self._remembers and pays(self._scores)):
+            return super().column_mass()
+        return self._marginals.received.reshape(*self.shape[:-2], self.keys)
 
-        One fused call with the keys as values. Biases and soft-caps take a blocked pass.
-        """
+    def entropy(self) -> Float[Tensor, "*batch head query"]:
+        """Return the entropy of each row in nats; under a bias or a soft-cap block by block."""
         self._require_stochastic("entropy")
         if not self._scores.is_plain:
             return super().entropy()
-        scores = self._scores.precise()
-        mean_key, normalizer = scores.attend(scores.key)
-        mean_score = (scores.query * mean_key).sum(-1) * scores.scale
-        entropy = (normalizer - mean_score).clamp_min(0.0)
-        return entropy.masked_fill(normalizer == -torch.inf, torch.nan).reshape(self.shape[:-1])
+        if self._remembers and pays(self._scores) and self._normalizer.known is not None:
+            return self._marginals.entropy.reshape(self.shape[:-1])
+        return entropy_of_scores(self._normalizer).reshape(self.shape[:-1])
 
     def power_sum(self, exponent: float) -> Float[Tensor, "*batch head query"]:
         """Return `sum_j A_tj^p = exp(lse(p s) - p lse(s))`, one more fused call."""
@@ -286,6 +285,10 @@ class SoftmaxAttention(AttentionOperator):
 
     def _rebuilt(self, **changes: Any) -> "SoftmaxAttention":
         return SoftmaxAttention(**(self._arguments() | changes))
+
+    @cached_property
+    def _marginals(self) -> Marginals:
+        return marginals(self._scores, self._normalizer.total())
 
     @property
     def _remembers(self) -> bool:

@@ -1,4 +1,4 @@
-"""Columns by the code for rows: the transposed scores of softmax attention, and a blocked pass."""
+"""Columns of softmax attention: by tiles, by the code for rows, and by a blocked pass."""
 
 from collections.abc import Iterable
 
@@ -7,8 +7,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnscope.attention.scores import Scores
+from attnscope.attention.tile_statistics import column_sums, serves
 
-__all__ = ["transposed", "transposed_by_blocks"]
+__all__ = ["received", "transposed", "transposed_by_blocks"]
+
+
+def received(
+    scores: Scores,
+    normalizer: Float[Tensor, "batch head query"],
+    weights: Float[Tensor, "batch head query dim"],
+) -> Float[Tensor, "batch head key dim"]:
+    """Return `A^T U` of scores that are products alone.
+
+    One fused call whose queries are the keys, in 32 bits; on a GPU, where the weights are one
+    column and our own kernels serve, a pass over tiles of the factors as they are.
+    """
+    if weights.shape[-1] == 1 and serves(scores, normalizer, weights):
+        return column_sums(scores, normalizer, weights.squeeze(-1)).unsqueeze(-1)
+    output, mass = transposed(scores, normalizer).attend(weights)
+    return output * mass.exp().unsqueeze(-1)
 
 
 def transposed(scores: Scores, normalizer: Float[Tensor, "batch head query"]) -> Scores:
