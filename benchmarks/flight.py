@@ -142,9 +142,7 @@ def main(
     clock = folder / "seconds.json"
     if not drawn:
         folder.mkdir(parents=True, exist_ok=True)
-        recorder = FlightRecorder(
-            folder=folder, probes=probes(), metrics=(*THRESHOLDS, "entropy")
-        )
+        recorder = FlightRecorder(folder=folder, probes=probes(), metrics=(*THRESHOLDS, "entropy"))
         record_training(recorder, Settings(steps=steps), folder)
         join_recordings(folder, FLIGHT)
     drawn_kind = "previous_token"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnscope.models.subjects.checkpoints import write_weights
 from attnscope.models.subjects.glimpse import (
     MATCHER_WEIGHTS,
     build_matcher,
@@ -21,7 +22,6 @@ from attnscope.models.subjects.glimpse import (
     render,
     sample_scenes,
 )
-from attnscope.models.subjects.checkpoints import write_weights
 from attnscope.models.subjects.glimpse.conversations import picture_values
 from attnscope.models.subjects.glimpse.train_matcher import (
     MatcherSettings,
