@@ -26,11 +26,13 @@ lint: .venv/all
 notebooks: .venv/all
 	$(BIN)/python -m notebooks.execute
 
-# Every table of figures in the documents: minutes on an idle machine.
+# Every table of figures in the documents that takes minutes on an idle machine. The longer ones (digits,
+# hallucination, flight, credit) and those of a GPU (cuda) have commands of their own.
 tables: .venv/all
 	$(BIN)/python -m benchmarks.families
 	$(BIN)/python -m benchmarks.timm_families
 	$(BIN)/python -m benchmarks.capture
+	$(BIN)/python -m benchmarks.gradients
 	$(BIN)/python -m benchmarks.traces
 	$(BIN)/python -m benchmarks.neighborhood
 	$(BIN)/python -m benchmarks.mechanisms

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from attnscope.probes import Measuring, Subject, capture
 from benchmarks.memory import Observed, observed
-from benchmarks.peers import dense_rhythm, transformer_lens_model
+from benchmarks.peers import blockwise_dense, dense_rhythm, transformer_lens_model
 from benchmarks.results import write_section
 
 RHYTHM = ("waad", "fai", "head_span", "sink_mass")
@@ -28,6 +28,11 @@ COLUMNS = (*RHYTHM, "entropy", "received_attention")
 LENGTHS = (512, 2048, 8192, 32768)
 _DENSE_LIMIT = 2048
 _DATA = Path(__file__).with_name("capture.json")
+_PLAIN = "plain forward"
+_OURS = "attnscope, rhythm + columns"
+
+Ways = dict[str, Callable[[], Mapping[str, Tensor] | None]]
+"""What is compared, each as a call that returns its readings, or None for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,8 @@ def model(length: int) -> Any:
     ).eval()
 
 
-def ways(length: int) -> dict[str, Callable[[], Mapping[str, Tensor] | None]]:
-    """Return what is compared, each as a call that returns its readings, or None for none."""
+def ways(length: int) -> Ways:
+    """Return the plain forward pass, ours, and the peers that can take this length."""
     network = model(length)
     tokens = torch.randint(0, 1000, (1, length), generator=torch.Generator().manual_seed(1))
     subject = Subject(network)
@@ -74,19 +79,21 @@ def ways(length: int) -> dict[str, Callable[[], Mapping[str, Tensor] | None]]:
         readings = capture(subject, {"input_ids": tokens}, into=Measuring(*metrics))
         return {name: reading.values for name, reading in readings.items()}
 
-    found: dict[str, Callable[[], Mapping[str, Tensor] | None]] = {
-        "plain forward": plain,
+    found: Ways = {
+        _PLAIN: plain,
         "attnscope, rhythm": lambda: streamed(RHYTHM),
-        "attnscope, rhythm + columns": lambda: streamed(COLUMNS),
+        _OURS: lambda: streamed(COLUMNS),
+        "block-wise dense softmax, rhythm": lambda: blockwise_dense(network, tokens),
+        "block-wise dense softmax, rhythm + columns": lambda: blockwise_dense(
+            network, tokens, columns=True
+        ),
     }
     if length <= _DENSE_LIMIT:
         found |= _dense_ways(network, tokens, length)
     return found
 
 
-def _dense_ways(
-    network: Any, tokens: Tensor, length: int
-) -> dict[str, Callable[[], Mapping[str, Tensor]]]:
+def _dense_ways(network: Any, tokens: Tensor, length: int) -> Ways:
     eager = model(length)
     eager.load_state_dict(network.state_dict())
     eager.set_attn_implementation("eager")
@@ -112,19 +119,25 @@ def _dense_ways(
     }
 
 
-def measure_length(length: int, repeats: int) -> list[Row]:
-    """Return the rows of one length; of several runs, each has a plain one beside it."""
-    found = ways(length)
-    plain = found["plain forward"]
+def measure_ways(found: Ways, ours: str, length: int, repeats: int) -> list[Row]:
+    """Return the rows of one length; of several runs, each has one of the first way beside it.
+
+    Args:
+        found: The ways; the first is what the others are held to.
+        ours: The way with whose readings all others have to agree.
+        length: Tokens.
+        repeats: Runs of each way.
+    """
+    plain = next(iter(found))
     runs: dict[str, list[Observed]] = {way: [] for way in found}
     for way, call in found.items():
         for _ in range(repeats):
             if repeats > 1:
-                runs["plain forward"].append(observed(plain))
+                runs[plain].append(observed(found[plain]))
             runs[way].append(observed(call))
-        if length <= _DENSE_LIMIT and "attnscope" not in way:
-            _check_agreement(way, runs["attnscope, rhythm"], runs[way])
-    return [_row(length, way, runs[way], runs["plain forward"]) for way in found]
+    for way, measured in runs.items():
+        _check_agreement(way, runs[ours][0].result, measured[0].result)
+    return [_row(length, way, runs[way], runs[plain]) for way in found]
 
 
 def _row(length: int, way: str, runs: list[Observed], plain: list[Observed]) -> Row:
@@ -134,16 +147,18 @@ def _row(length: int, way: str, runs: list[Observed], plain: list[Observed]) -> 
     return Row(length, way, seconds, seconds / beside, peak / 2**20, peak / baseline)
 
 
-def _check_agreement(way: str, ours: list[Observed], theirs: list[Observed]) -> None:
+def _check_agreement(
+    way: str, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor] | None
+) -> None:
     """Compare readings, so that no way wins by computing something else."""
-    for name in RHYTHM if ours and theirs[0].result is not None else ():
+    for name, values in (theirs or {}).items():
         torch.testing.assert_close(
-            theirs[0].result[name],
-            ours[0].result[name],
-            atol=2e-3,
+            values,
+            ours[name],
+            atol=1e-3 * float(ours[name].nan_to_num().abs().max()),
             rtol=1e-3,
             equal_nan=True,
-            msg=f"{way}: {name} differs",
+            msg=lambda found, name=name: f"{way}: {name} differs: {found}",
         )
 
 
@@ -171,27 +186,44 @@ def main(
     """Measure, and write the table into RESULTS.md."""
     lengths = length or list(LENGTHS)
     if worker is not None:
-        rows = measure_length(lengths[0], repeats)
-        worker.write_text(json.dumps([asdict(row) for row in rows]))
+        write_rows(worker, measure_ways(ways(lengths[0]), _OURS, lengths[0], repeats))
         return
+    rows = measure_lengths("benchmarks.capture", lengths, repeats, _DATA)
+    write_section("capture", table(rows))
+
+
+def measure_lengths(module: str, lengths: list[int], repeats: int, data: Path) -> list[Row]:
+    """Have a module measure each length in a process of its own, and return what is kept so far.
+
+    Args:
+        module: What is run, with `--length`, `--repeats` and `--worker`.
+        lengths: Tokens; rows of other lengths stay as they were measured before.
+        repeats: Runs of each way; fewer of long ones, and one beyond 8,192 tokens.
+        data: Where rows are kept.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for tokens in lengths:
             kept = Path(folder) / f"{tokens}.json"
             runs = 1 if tokens > 8192 else min(repeats, 3) if tokens > 2048 else repeats
             command = ["--length", str(tokens), "--repeats", str(runs), "--worker", str(kept)]
-            subprocess.run([sys.executable, "-m", "benchmarks.capture", *command], check=True)
-            _keep(json.loads(kept.read_text()))
-    write_section("capture", table([Row(**row) for row in json.loads(_DATA.read_text())]))
+            subprocess.run([sys.executable, "-m", module, *command], check=True)
+            _keep(json.loads(kept.read_text()), data)
+    return [Row(**row) for row in json.loads(data.read_text())]
 
 
-def _keep(rows: list[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write rows for the process that asked for them."""
+    path.write_text(json.dumps([asdict(row) for row in rows]))
+
+
+def _keep(rows: list[dict[str, Any]], data: Path) -> None:
     """Put the rows of one length in the place of its earlier ones."""
-    earlier = json.loads(_DATA.read_text()) if _DATA.exists() else []
+    earlier = json.loads(data.read_text()) if data.exists() else []
     others = [row for row in earlier if row["length"] != rows[0]["length"]]
     merged = sorted([*others, *rows], key=lambda row: row["length"])
-    temporary = _DATA.with_suffix(".partial")
+    temporary = data.with_suffix(".partial")
     temporary.write_text(json.dumps(merged, indent=1) + "\n")
-    temporary.replace(_DATA)
+    temporary.replace(data)
 
 
 if __name__ == "__main__":
