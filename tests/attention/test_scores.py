@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnscope.attention import AlibiBias, Mask, SoftmaxAttention, key_position
 from tests.attention.strategies import normal
+from tests.largest_storage import LargestStorage
 
 LENGTH = 2048
 
@@ -41,25 +41,6 @@ STATISTICS: dict[str, Callable[[SoftmaxAttention, Tensor], Tensor]] = {
 }
 
 
-class Largest(TorchDispatchMode):
-    """Remembers how many elements the largest storage holds that any operation made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for made in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(made, Tensor):
-                self.elements = max(
-                    self.elements, made.untyped_storage().nbytes() // made.element_size()
-                )
-        return result
-
-
 @pytest.fixture
 def blocks() -> Iterator[None]:
     """Blocks as small beside this length as the real ones are beside a long sequence."""
@@ -78,7 +59,7 @@ def long(dim: int = 8, length: int = LENGTH) -> tuple[Tensor, Tensor, Tensor]:
 def test_no_statistic_builds_a_map(kind: str) -> None:
     query, key, value = long()
     for name, statistic in STATISTICS.items():
-        with torch.no_grad(), Largest() as largest:
+        with torch.no_grad(), LargestStorage() as largest:
             statistic(SoftmaxAttention(query, key, **KINDS[kind]()), value)
         assert 0 < largest.elements < LENGTH**2 // 4, name
 
@@ -87,7 +68,7 @@ def test_no_statistic_builds_a_map(kind: str) -> None:
 @pytest.mark.usefixtures("blocks")
 def test_no_gradient_builds_a_map(kind: str) -> None:
     query, key, value = (part.requires_grad_() for part in long())
-    with Largest() as largest:
+    with LargestStorage() as largest:
         attention = SoftmaxAttention(query, key, **KINDS[kind]())
         (attention.apply(value).sum() + attention.log_normalizer().sum()).backward()
     assert 0 < largest.elements < LENGTH**2 // 4

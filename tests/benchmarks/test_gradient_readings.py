@@ -6,29 +6,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.gradients import dense_readings, factored_readings
+from tests.largest_storage import LargestStorage
 
 TOKENS = 600
-
-
-class Largest(TorchDispatchMode):
-    """Remembers how many elements the largest storage holds that any operation made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for made in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(made, Tensor):
-                held = made.untyped_storage().nbytes() // made.element_size()
-                self.elements = max(self.elements, held)
-        return result
 
 
 @pytest.fixture
@@ -60,7 +42,7 @@ def network(implementation: str) -> Any:
 
 def read(way: Callable[[Any, Tensor], Mapping[str, Tensor]], model: Any) -> tuple[Any, int]:
     tokens = torch.randint(0, 50, (1, TOKENS), generator=torch.Generator().manual_seed(1))
-    with Largest() as largest:
+    with LargestStorage() as largest:
         readings = way(model, tokens)
     return readings, largest.elements
 
