@@ -35,6 +35,10 @@ from benchmarks.results import write_section
 
 _SIDE, _PATCH, _WORDS, _IMAGE = 24, 4, 64, 999
 
+SIZES = ((512, 8), (2048, 4))
+"""Width and layers of the models: one whose layers take no longer than Python, and one as wide as
+the small language models in use."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -188,27 +192,31 @@ def _drawn(interventions: Sequence[Intervention]) -> float:
     return mean(float(step.tried.sum()) for step in steps)
 
 
-def main(
-    width: Annotated[int, typer.Option(help="Width of the language model.")] = 512,
-    layers: Annotated[int, typer.Option(help="Its layers.")] = 8,
-    tokens: Annotated[int, typer.Option(help="Tokens that are generated.")] = 32,
-    rounds: Annotated[int, typer.Option(help="Rounds that count.")] = 5,
-    keep: Annotated[bool, typer.Option(help="Write the table into RESULTS.md.")] = True,
-) -> None:
-    """Measure, and write the table."""
-    torch.set_num_threads(1)
+def section(width: int, layers: int, tokens: int, rounds: int) -> str:
+    """Return the table of a model of one size, and what was run."""
     subject, prompt = subject_and_prompt(width, layers)
     found = ways(subject, prompt)
     text = table(measure(subject, prompt, found, tokens, rounds))
-    if not keep:
-        print(text)
-        return
-    size = f"{layers} layers of width {width}, {_SIDE**2} image tokens and {_WORDS} words"
-    write_section(
-        "interventions",
-        f"{size}; medians of {rounds} rounds of {tokens} tokens. SGRS drew "
-        f"{_drawn(found['SGRS']):.2f} candidates a token.\n\n{text}",
+    return (
+        f"{layers} layers of width {width}, {_SIDE**2} image tokens and {_WORDS} words; medians of "
+        f"{rounds} rounds of {tokens} tokens. SGRS drew {_drawn(found['SGRS']):.2f} candidates a "
+        f"token.\n\n{text}"
     )
+
+
+def main(
+    width: Annotated[int | None, typer.Option(help="Width of the language model.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Its layers.")] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens that are generated.")] = 32,
+    rounds: Annotated[int, typer.Option(help="Rounds that count.")] = 5,
+) -> None:
+    """Measure models of two sizes, and write the tables; a size of your own is printed."""
+    torch.set_num_threads(1)
+    if width is not None or layers is not None:
+        print(section(width or SIZES[0][0], layers or SIZES[0][1], tokens, rounds))
+        return
+    parts = [section(*size, tokens, rounds) for size in SIZES]
+    write_section("interventions", "\n\n".join(parts))
 
 
 if __name__ == "__main__":
