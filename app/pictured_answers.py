@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnscope.app.failures import CommandError, is_expected, one_line
+from attnscope.app.failures import CommandError, one_line
 from attnscope.interventions import Intervention, intervening
 from attnscope.probes import Encoded, Subject
 
@@ -89,19 +89,11 @@ def pictured_prompt(subject: Subject, picture: Any, question: str) -> PicturedPr
     """Return a picture and a question as the start of a chat, or of a text without a template.
 
     Raises:
-        CommandError: The processor makes nothing of the picture, puts none into the prompt, or
-            writes a token that the model does not know.
-        CaptureError: Model and input do not fit.
+        CommandError: The processor puts no picture into the prompt, or writes a token that the
+            model does not know.
+        CaptureError: The processor makes nothing of the picture.
     """
-    try:
-        encoded = subject.encode(_chat_text(subject, question), images=[picture])
-    except (ValueError, TypeError, IndexError, KeyError) as error:
-        if is_expected(error):
-            raise
-        raise CommandError(
-            f"the processor of {subject.name} ({type(subject.processor).__name__}) makes no prompt "
-            f"of a picture of {picture.size} pixels and {question!r}: {error}"
-        ) from error
+    encoded = subject.encode(_chat_text(subject, question), images=[picture])
     sequence = encoded.sequences[encoded.main_sequence]
     if "image" not in sequence.segments:
         raise CommandError(

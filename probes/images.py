@@ -1,6 +1,7 @@
 """Where a model's image tokens stand, and the patches of its vision towers."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
 from itertools import groupby
 from math import isqrt
 from typing import Any
@@ -46,14 +47,16 @@ def with_pictures(processor: Any, text: str, images: Sequence[Any]) -> dict[str,
         CaptureError: The processor takes no pictures, or not these.
     """
     kinds = ", ".join(type(image).__name__ for image in images) or "none"
-    if images and getattr(processor, "image_processor", None) is None:
+    if images and "images" not in signature(processor.__call__).parameters:
         raise CaptureError(
             f"pictures were given (of type {kinds}), and {type(processor).__name__} takes text "
             "alone; give Subject() the processor of a vision-language model"
         )
     try:
         made = processor(text=text, images=list(images) or None, return_tensors="pt")
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+    except CaptureError:
+        raise
+    except (OSError, RuntimeError, TypeError, ValueError, LookupError) as error:
         raise CaptureError(
             f"{type(processor).__name__} takes neither this text nor these pictures, or not "
             f"together: {text!r}, pictures of type {kinds}: {error}"

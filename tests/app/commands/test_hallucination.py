@@ -236,7 +236,7 @@ def test_a_prompt_without_image_tokens_is_refused(run, llava, dataset, tmp_path)
     (folder / "chat_template.jinja").write_text("{{- messages[0]['content'][1]['text'] -}}")
     result = run("hallucination", folder, "--images", dataset.parent, "-o", tmp_path / "x")
     assert result.exit_code == 2
-    assert "(LlavaProcessor) makes no prompt of a picture of (64, 64) pixels" in result.stderr
+    assert "LlavaProcessor takes neither this text nor these pictures" in result.stderr
     assert "Found total 0 <image> tokens" in result.stderr
 
 
