@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ from benchmarks.results import write_section
 RHYTHM = ("waad", "fai", "head_span", "sink_mass")
 COLUMNS = (*RHYTHM, "entropy", "received_attention")
 LENGTHS = (512, 2048, 8192, 32768)
-_DENSE_LIMIT = 2048
+_DENSE_LIMIT, _BLOCKWISE_LIMIT = 2048, 8192
 _DATA = Path(__file__).with_name("capture.json")
 _PLAIN = "plain forward"
 _OURS = "attnscope, rhythm + columns"
@@ -83,11 +84,12 @@ def ways(length: int) -> Ways:
         _PLAIN: plain,
         "attnscope, rhythm": lambda: streamed(RHYTHM),
         _OURS: lambda: streamed(COLUMNS),
-        "block-wise dense softmax, rhythm": lambda: blockwise_dense(network, tokens),
-        "block-wise dense softmax, rhythm + columns": lambda: blockwise_dense(
-            network, tokens, columns=True
-        ),
     }
+    if length <= _BLOCKWISE_LIMIT:
+        for name, columns in (("rhythm", False), ("rhythm + columns", True)):
+            found[f"block-wise dense softmax, {name}"] = partial(
+                blockwise_dense, network, tokens, columns=columns
+            )
     if length <= _DENSE_LIMIT:
         found |= _dense_ways(network, tokens, length)
     return found
