@@ -10,6 +10,7 @@ from torch import nn
 from attnscope.interventions.errors import InterventionError
 from attnscope.probes import Subject
 from attnscope.probes.adapters import ADAPTERS
+from attnscope.probes.module_paths import module_paths
 from attnscope.probes.sites import split_path
 
 __all__ = ["Layers", "Place", "Places"]
@@ -55,7 +56,7 @@ class Places:
         named = {
             module: name for adapter in ADAPTERS for module, name in adapter.names(model).items()
         }
-        paths = {module: path for path, module in model.named_modules() if path}
+        paths = {module: path for module, path in module_paths(model).items() if path}
         names = {module: named.get(module) or split_path(path) for module, path in paths.items()}
         depth: dict[str, int] = {}
         for stack, layer in names.values():

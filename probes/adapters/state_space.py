@@ -7,6 +7,7 @@ from torch import nn
 
 from attnscope.probes.adapters.state_space_ear import ScanEar, Seam, scan_of
 from attnscope.probes.attention_call import Listener, Riders
+from attnscope.probes.module_paths import module_paths
 
 __all__ = ["listening", "names"]
 
@@ -36,7 +37,7 @@ def names(model: nn.Module) -> dict[nn.Module, tuple[str, int]]:
     Their heads are not those of a softmax, so that the layers of a hybrid model are two stacks on
     one axis of layers. Where both kinds bear one name (`mixer`), the stack's tells them apart.
     """
-    paths = {module: path for path, module in model.named_modules()}
+    paths = module_paths(model)
     places = {module: _place(paths[module]) for module in _seams(model)}
     softmax = [
         _place(path)
