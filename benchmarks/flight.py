@@ -126,7 +126,7 @@ def _arrivals(flight: HeadFlight) -> str:
     if not arrived:
         return f"0 of {len(flight.heads)}"
     step, layer, head = min(arrived)
-    middle = sorted(arrived)[len(arrived) // 2][0]
+    middle = sorted(arrived)[(len(arrived) - 1) // 2][0]
     return (
         f"{len(arrived)} of {len(flight.heads)}: the first, L{layer}H{head}, at step {step}, "
         f"half of them by {middle}"
